@@ -1,0 +1,38 @@
+"""Errors a user can mend: one sentence that says which file or value is wrong and what to do."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+
+class InputError(ValueError):
+    """Input from outside (file, folder, label, checkpoint, flag) is not usable; the message is one clear sentence."""
+
+
+def command(main: Callable[[Sequence[str] | None], int | None]) -> Callable[[Sequence[str] | None], None]:
+    """Make `main(argv)` a command: mendable errors become one line on stderr and a non-zero exit status.
+
+    Status 2 is bad input, 74 a full disk, 130 Ctrl-C; anything else is a bug and keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> None:
+        try:
+            sys.exit(main(argv) or 0)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("\nstopped by Ctrl-C; everything saved so far is intact.", file=sys.stderr)
+            sys.exit(130)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            print(f"error: the disk is full ({error.filename or 'while writing'}); free some space and run the same "
+                  "command again.", file=sys.stderr)
+            sys.exit(74)
+
+    return run

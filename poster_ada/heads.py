@@ -1,0 +1,128 @@
+"""Classification heads. Calling one gives margin-free logits; only `margin_logits` takes labels, and only to train."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MlpHead(nn.Linear):
+    """The published POSTER head: one linear layer, (B, dim) -> logits (B, C)."""
+
+    def margin_logits(self, embedding: Tensor, labels: Tensor, norms: Tensor) -> Tensor:
+        """The plain logits: this head has no margin, so labels and norms change nothing."""
+        return self(embedding)
+
+
+class MarginHead(nn.Module):
+    """Logits s * cos(theta) between the embedding and each class direction, in float32.
+
+    Args:
+        dim, num_classes: sizes of `kernel` (dim, C), whose columns are used at unit length.
+        margin: m, see the subclasses.
+        scale: s, the logits' range is [-s, s]. Published 64.
+    """
+
+    cos_eps = 1e-4  # cosines stay this far from +-1, where acos has no gradient
+    default_margin: float
+
+    def __init__(self, dim: int, num_classes: int, margin: float | None = None, scale: float = 64.0) -> None:
+        super().__init__()
+        self.margin = self.default_margin if margin is None else margin
+        self.scale = scale
+        self.kernel = nn.Parameter(F.normalize(torch.empty(dim, num_classes).uniform_(-1, 1), dim=0))
+
+    def cosine(self, embedding: Tensor) -> Tensor:
+        """(B, dim) -> cosines (B, C) in [-1, 1]."""
+        with torch.autocast(embedding.device.type, enabled=False):
+            return F.normalize(embedding.float(), dim=1) @ F.normalize(self.kernel.float(), dim=0)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        return self.scale * self.cosine(embedding)
+
+    def margin_logits(self, embedding: Tensor, labels: Tensor, norms: Tensor) -> Tensor:
+        """Training logits: the true class's is lowered by the margin.
+
+        Args:
+            embedding: (B, dim).
+            labels: (B,) int64 in [0, C).
+            norms: (B,), the feature norms that stand for image quality; no gradient flows through them.
+        """
+        cos = self.cosine(embedding).clamp(-1 + self.cos_eps, 1 - self.cos_eps)
+        target = self.target_cosine(cos.gather(1, labels[:, None]), norms.detach().float()[:, None])
+        return self.scale * cos.scatter(1, labels[:, None], target)
+
+    def target_cosine(self, cos: Tensor, norms: Tensor) -> Tensor:
+        """The true class's cosine (B, 1) after the margin."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"dim={self.kernel.shape[0]}, classes={self.kernel.shape[1]}, m={self.margin}, s={self.scale}"
+
+
+class CosFaceHead(MarginHead):
+    """cos(theta) - m (Wang et al. 2018, arXiv 1801.09414, eq. 4)."""
+
+    default_margin = 0.4
+
+    def target_cosine(self, cos: Tensor, norms: Tensor) -> Tensor:
+        return cos - self.margin
+
+
+class ArcFaceHead(MarginHead):
+    """cos(theta + m) (Deng et al. 2019, arXiv 1801.07698, eq. 3)."""
+
+    default_margin = 0.5
+
+    def target_cosine(self, cos: Tensor, norms: Tensor) -> Tensor:
+        return (cos.acos() + self.margin).clamp(self.cos_eps, math.pi - self.cos_eps).cos()
+
+
+class AdaFaceHead(MarginHead):
+    """cos(theta - m q) - (m + m q), quality q from the feature norm (Kim et al. 2022, arXiv 2204.00964, eq. 5-9).
+
+    q is the norm, standardised by the mean and standard deviation of norms, times h, clipped to [-1, 1].
+
+    Args:
+        concentration: h, the share of a standard deviation that fills q's range. Published 0.333.
+        t_alpha: weight of the batch in the running mean and standard deviation; published here 1.0 (the batch alone),
+            AdaFace's own default is 0.01.
+    """
+
+    cos_eps = 1e-3
+    default_margin = 0.4
+
+    def __init__(
+        self, dim: int, num_classes: int, margin: float | None = None, scale: float = 64.0,
+        concentration: float = 0.333, t_alpha: float = 1.0,
+    ) -> None:
+        super().__init__(dim, num_classes, margin, scale)
+        self.concentration = concentration
+        self.t_alpha = t_alpha
+        self.register_buffer("batch_mean", torch.full((1,), 20.0))
+        self.register_buffer("batch_std", torch.full((1,), 100.0))
+
+    def quality(self, norms: Tensor) -> Tensor:
+        """Norms (B,) or (B, 1) -> q of the same shape in [-1, 1], against `batch_mean` and `batch_std`."""
+        safe = norms.clamp(0.001, 100)
+        return ((safe - self.batch_mean) / (self.batch_std + 1e-3) * self.concentration).clamp(-1, 1)
+
+    @torch.no_grad()
+    def update_statistics(self, norms: Tensor) -> None:
+        """Blend the mean and (unbiased) standard deviation of these norms into the running ones."""
+        safe = norms.clamp(0.001, 100)
+        self.batch_mean.lerp_(safe.mean().reshape(1), self.t_alpha)
+        if safe.numel() > 1:  # one sample has no spread: keep the last one
+            self.batch_std.lerp_(safe.std().reshape(1), self.t_alpha)
+
+    def target_cosine(self, cos: Tensor, norms: Tensor) -> Tensor:
+        if self.training:
+            self.update_statistics(norms)
+        m, q = self.margin, self.quality(norms)
+        return (cos.acos() - m * q).clamp(1e-3, math.pi - 1e-3).cos() - (m + m * q)
+
+
+HEADS = {"mlp": MlpHead, "adaface": AdaFaceHead, "arcface": ArcFaceHead, "cosface": CosFaceHead}
