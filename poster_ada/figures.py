@@ -1,0 +1,152 @@
+"""One look for every figure and table of the report, and a record of where each came from.
+
+    apply_style()
+    fig, axis = plt.subplots(figsize=(COLUMN_WIDTH, 2.4))
+    save_figure(fig, "03_adaface_head_margins", data="demo faces")   # figures/03_adaface_head_margins.{pdf,png}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from .checkpoint import write_atomically
+from .expressions import short_name
+from .runs import environment
+
+COLUMN_WIDTH, PAGE_WIDTH = 3.3, 6.9  # inches, of a two-column paper
+FOLDER = Path("figures")
+# Okabe and Ito's palette (2008), which stays apart under every common colour blindness.
+HEAD_COLOURS = {"mlp": "#0072B2", "adaface": "#D55E00", "arcface": "#009E73", "cosface": "#CC79A7"}
+HEAD_NAMES = {"mlp": "MLP", "adaface": "AdaFace", "arcface": "ArcFace", "cosface": "CosFace"}
+NEUTRAL_COLOUR = "#555555"
+
+
+def apply_style() -> None:
+    """Serif type from matplotlib's own fonts, 8 pt, sizes that hold at print width; for all later figures."""
+    sns.set_theme(
+        context="paper", style="ticks", palette=[*HEAD_COLOURS.values(), "#E69F00", "#56B4E9", "#000000"],
+        rc={
+            "font.family": "STIXGeneral", "mathtext.fontset": "stix", "font.size": 8, "axes.titlesize": 8,
+            "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7,
+            "legend.frameon": False, "figure.constrained_layout.use": True, "figure.dpi": 150, "savefig.dpi": 300,
+            "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.2, "axes.linewidth": 0.6,
+            "xtick.major.width": 0.6, "ytick.major.width": 0.6, "pdf.fonttype": 42, "image.interpolation": "nearest",
+        },
+    )
+
+
+def save_figure(
+    fig: Figure, name: str, *, data: str, runs: Sequence[str] = (), folder: str | Path = FOLDER
+) -> None:
+    """Write `name`.pdf (vector) and `name`.png (300 dpi) and list them in the manifest.
+
+    Args:
+        name: `<notebook>_<what>`.
+        data: the face set the figure shows, or "none" where it shows no faces.
+        runs: names of the training runs behind it.
+        folder: where figures go.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Without dates, the same picture is the same file.
+    fig.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+    fig.savefig(folder / f"{name}.png", metadata={"Software": None})
+    _list_in_manifest(folder, [f"{name}.pdf", f"{name}.png"], data, runs)
+
+
+def save_table(
+    table: pd.DataFrame, name: str, *, data: str, runs: Sequence[str] = (), folder: str | Path = FOLDER
+) -> None:
+    """Write `name`.csv (full precision) and `name`.tex (booktabs, two decimals), the index as first column if named."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    index = table.index.name is not None
+    table.to_csv(folder / f"{name}.csv", index=index)
+    (folder / f"{name}.tex").write_text(table.to_latex(index=index, float_format="%.2f", escape=True, na_rep="--"))
+    _list_in_manifest(folder, [f"{name}.csv", f"{name}.tex"], data, runs)
+
+
+def save_numbers(
+    numbers: dict[str, Any], name: str, *, data: str, runs: Sequence[str] = (), folder: str | Path = FOLDER
+) -> None:
+    """Write `name`.json: single numbers that the paper quotes."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(numbers, indent=1, default=lambda value: value.item()) + "\n"
+    write_atomically(folder / f"{name}.json", lambda temporary: temporary.write_text(text))
+    _list_in_manifest(folder, [f"{name}.json"], data, runs)
+
+
+def _list_in_manifest(folder: Path, files: list[str], data: str, runs: Sequence[str]) -> None:
+    path = folder / "manifest.json"
+    entries = {entry["file"]: entry for entry in json.loads(path.read_text())} if path.is_file() else {}
+    commit = environment()["commit"]
+    for file in files:
+        notebook = next((name for name in NOTEBOOKS if file.startswith(name)), None)
+        entries[file] = {"file": file, "notebook": notebook, "data": data, "run": list(runs), "commit": commit}
+    text = json.dumps([entries[file] for file in sorted(entries)], indent=1) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+NOTEBOOKS = (
+    "01_data_exploration", "02_backbone", "03_adaface_head", "04_training", "05_ablation", "06_gradcam_confusion",
+)
+
+
+def draw_confusion(axis: Axes, matrix: np.ndarray, class_names: Sequence[str], difference: bool = False) -> None:
+    """Draw a row-normalised confusion matrix with its numbers; readable at 3.3 inches.
+
+    Args:
+        matrix: (C, C) in 0..1, rows are true classes; with `difference`, a difference of two such, in -1..1.
+        class_names: long names, drawn as two letters.
+        difference: diverging colours around 0, signed numbers.
+    """
+    matrix = np.asarray(matrix, dtype=float)
+    limit = max(0.05, np.nanmax(np.abs(matrix))) if difference else 1.0
+    cells = np.ma.masked_invalid(matrix)  # a class without test faces has no row
+    axis.imshow(cells, cmap="PuOr" if difference else "Blues", vmin=-limit if difference else 0.0, vmax=limit)
+    for (row, column), value in np.ndenumerate(matrix):
+        if np.isnan(value):
+            continue
+        text = f"{value:+.2f}".replace("+0.", "+.").replace("-0.", "\N{MINUS SIGN}.") if difference else f"{value:.2f}"
+        strong = abs(value) > 0.6 * limit
+        axis.text(column, row, text, ha="center", va="center", fontsize=6.5, color="white" if strong else "black")
+    names = [short_name(name) for name in class_names]
+    axis.set(xticks=range(len(names)), yticks=range(len(names)), xticklabels=names, yticklabels=names,
+             xlabel="predicted", ylabel="true")
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def show_faces(axes: np.ndarray, images: Any, titles: Sequence[str] | None = None) -> None:
+    """Fill an array of axes with pictures, uint8 (N, 3, H, W) or (N, H, W, 3) or float in 0..1, without ticks."""
+    pictures = np.asarray(images)
+    if pictures.ndim == 4 and pictures.shape[1] == 3:
+        pictures = pictures.transpose(0, 2, 3, 1)
+    for number, axis in enumerate(np.ravel(axes)):
+        axis.set_axis_off()
+        if number < len(pictures):
+            axis.imshow(pictures[number], interpolation="bilinear")
+            if titles is not None:
+                axis.set_title(titles[number], fontsize=7, pad=2)
+
+
+def shade(colour: str, amount: float) -> tuple[float, ...]:
+    """A colour mixed with white: 0 is the colour, 1 is white."""
+    return tuple(channel + (1 - channel) * amount for channel in to_rgb(colour))
+
+
+def interval_text(mean: float, half_width: float) -> str:
+    """`91.2 +- 0.4`, in the style of the tables; without the half width where it is not known."""
+    return f"{mean:.1f}" if np.isnan(half_width) else f"{mean:.1f} \N{PLUS-MINUS SIGN} {half_width:.1f}"
