@@ -1,0 +1,243 @@
+"""From decoded faces to what the network sees, in batches and on the model's device.
+
+    eval_input = EvaluationTransform()(images)  # uint8 (B, 3, H, W) RGB -> float32 (B, 3, 112, 112)
+    train_input = TrainingTransform()(images, torch.Generator().manual_seed(1))
+
+Published POSTER resizes to 224 x 224 and then drops every second row and column in both streams; the transforms give
+that 112 x 112 grid directly, with the same numbers. Published RAF-DB checkpoints expect BGR under RGB statistics.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from poster_ada.data.chunks import in_chunks
+from poster_ada.data.resize import resize_on_grid
+from poster_ada.errors import InputError
+
+MEAN = (0.485, 0.456, 0.406)  # ImageNet, in RGB order, applied by position even to BGR: the published quirk
+STD = (0.229, 0.224, 0.225)
+
+NOISE_VARIANCE = 30.0  # on 0..255
+ERASE_PROBABILITY = 0.5
+ERASE_AREA = (0.02, 0.1)  # share of the picture
+ERASE_RATIO = (0.3, 3.3)  # height / width
+
+ADAFACE_PROBABILITY = 0.2  # for each of crop, low resolution, photometric: Kim, Jain, Liu, CVPR 2022, section 4.1
+CROP_AREA = (0.2, 1.0)
+CROP_RATIO = (3 / 4, 4 / 3)  # width / height
+LOW_RESOLUTION_SIDE = (0.2, 1.0)
+JITTER = 0.5  # brightness, contrast and saturation factors lie within 1 +- this
+
+# The interpolations that AdaFace's augmentation picks from, as far as torch has them (it has no Lanczos on tensors).
+_INTERPOLATIONS = (
+    (v2.InterpolationMode.NEAREST, False),
+    (v2.InterpolationMode.BILINEAR, False),
+    (v2.InterpolationMode.BILINEAR, True),
+    (v2.InterpolationMode.BICUBIC, False),
+    (v2.InterpolationMode.BICUBIC, True),
+)
+_CHUNK_BYTES = 2_200_000  # of int32 sums: larger temporaries leave the CPU's cache and are paged in anew every time
+
+
+@dataclass(frozen=True)
+class EvaluationTransform:
+    """Resize as Pillow does (bilinear, antialiased, 8 bits), keep the streams' grid, normalise.
+
+    image_size: side of the square picture, in pixels; stream_size: side of the grid that both streams see, every
+    (image_size // stream_size)-th row and column of it; channel_order: "BGR" (published RAF-DB) or "RGB" (AffectNet).
+    """
+
+    image_size: int = 224
+    stream_size: int = 112
+    channel_order: str = "BGR"
+
+    def __post_init__(self) -> None:
+        if self.stream_size < 1 or self.image_size % self.stream_size:
+            raise InputError(f"image_size {self.image_size} is not a multiple of stream_size {self.stream_size}.")
+        if self.channel_order not in ("BGR", "RGB"):
+            raise InputError(f"channel_order is 'BGR' or 'RGB', not {self.channel_order!r}.")
+
+    def __call__(self, images: Tensor, full: bool = False) -> Tensor:
+        """uint8 (B, 3, H, W) RGB -> float32 (B, 3, stream_size, stream_size), or the whole picture with `full`."""
+        return self._network_input(images, full)
+
+    def _network_input(self, images: Tensor, full: bool, draw: AugmentationDraw | None = None) -> Tensor:
+        """Chunk by chunk: augment by `draw`, resize, reorder channels, normalise, erase."""
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"expected uint8 (B, 3, H, W), got {images.dtype} {tuple(images.shape)}")
+        step = 1 if full else self.image_size // self.stream_size
+        side = self.image_size // step
+        result = torch.empty((len(images), 3, side, side), device=images.device)
+        mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
+        order = (2, 1, 0) if self.channel_order == "BGR" else (0, 1, 2)
+
+        def process(rows: slice) -> None:
+            chunk = images[rows] if draw is None else self._augment(images[rows], draw[rows])
+            grid = resize_on_grid(chunk, self.image_size, step)
+            out = result[rows]
+            for channel, source in enumerate(order):
+                out[:, channel] = grid[:, source]
+            out.mul_(1 / (255 * std)).sub_(mean / std)
+            if draw is not None:
+                _erase(out, draw[rows].erase, step)
+
+        per_image = 3 * 4 * side * max(side, *images.shape[2:])
+        in_chunks(process, len(images), len(images) if images.is_cuda else _CHUNK_BYTES // per_image)
+        return result
+
+    def _augment(self, images: Tensor, draw: AugmentationDraw) -> Tensor:
+        raise NotImplementedError  # evaluation draws nothing
+
+
+@dataclass(frozen=True)
+class AugmentationDraw:
+    """Random parameters of a batch of B, on the CPU; `draw[a:b]` are those of a part of it.
+
+    They are drawn for the whole global batch, so that every process can apply its part of the same draw.
+    """
+
+    flip: Tensor  # bool (B,)
+    noisy: Tensor  # bool (B,)
+    noise_seed: Tensor  # int64 (B,)
+    erase: Tensor  # int64 (B, 4): top, left, height, width in the image_size picture; height 0 erases nothing
+    crop: Tensor  # int64 (B, 4): top, left, height, width in the source picture; the whole picture where not chosen
+    low_side: Tensor  # float (B,): side ratio, 1 where not chosen
+    interpolation: Tensor  # int64 (B, 2): down and up
+    jitter: Tensor  # float (B, 3): brightness, contrast, saturation; 1 where not chosen
+    jitter_order: Tensor  # int64 (B, 3)
+
+    def __len__(self) -> int:
+        return len(self.flip)
+
+    def __getitem__(self, rows: slice) -> AugmentationDraw:
+        return AugmentationDraw(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class TrainingTransform(EvaluationTransform):
+    """The evaluation transform with augmentation before and after it, per picture and independently.
+
+    "published": with probability 1/2 one of {horizontal flip, Gaussian noise of variance 30, rounded to 8 bits}; then a
+    random horizontal flip, the resize, normalisation, and RandomErasing to 0 (p 0.5, area 0.02..0.1, ratio 0.3..3.3).
+    "adaface": before that, each with probability 0.2, AdaFace's crop pasted in place on black, low resolution, and
+    photometric change. "none": no augmentation.
+    """
+
+    augmentation: str = "published"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.augmentation not in ("published", "adaface", "none"):
+            raise InputError(f"augmentation is 'published', 'adaface' or 'none', not {self.augmentation!r}.")
+
+    def __call__(self, images: Tensor, generator: torch.Generator, full: bool = False) -> Tensor:
+        """uint8 (B, 3, H, W) RGB -> float32 (B, 3, stream_size, stream_size); `generator` is a CPU generator."""
+        return self.apply(images, self.draw(len(images), images.shape[2], images.shape[3], generator), full)
+
+    def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> AugmentationDraw:
+        """Random parameters for `count` pictures of `height` x `width` pixels."""
+        def uniform(low: float, high: float, *shape: int) -> Tensor:
+            return low + (high - low) * torch.rand(count, *shape, generator=generator)
+
+        def chance(probability: float) -> Tensor:
+            return torch.rand(count, generator=generator) < probability
+
+        one_of_two, is_noise, second_flip = chance(0.5), chance(0.5), chance(0.5)
+        erase = _draw_erase(count, self.image_size, generator)
+        noise_seed = torch.randint(2**62, (count,), generator=generator)
+        crop = torch.where(chance(ADAFACE_PROBABILITY)[:, None], _draw_crop(count, height, width, generator),
+                           torch.tensor([0, 0, height, width]))
+        low_side = uniform(*LOW_RESOLUTION_SIDE).where(chance(ADAFACE_PROBABILITY), 1.0)
+        interpolation = torch.randint(len(_INTERPOLATIONS), (count, 2), generator=generator)
+        jitter = uniform(1 - JITTER, 1 + JITTER, 3).where(chance(ADAFACE_PROBABILITY)[:, None], 1.0)
+        jitter_order = torch.rand(count, 3, generator=generator).argsort(1)
+        return AugmentationDraw((one_of_two & ~is_noise) ^ second_flip, one_of_two & is_noise, noise_seed, erase, crop,
+                                low_side, interpolation, jitter, jitter_order)
+
+    def apply(self, images: Tensor, draw: AugmentationDraw, full: bool = False) -> Tensor:
+        """Augment uint8 (B, 3, H, W) RGB by `draw` (of length B): float32 as from `__call__`."""
+        return self._network_input(images, full, None if self.augmentation == "none" else draw)
+
+    def _augment(self, images: Tensor, draw: AugmentationDraw) -> Tensor:
+        images = _flipped(images, draw.flip)
+        if self.augmentation == "adaface":
+            for index in range(len(images)):
+                images[index] = _adaface(images[index], draw[index:index + 1])
+        for index in draw.noisy.nonzero().flatten().tolist():
+            seeded = torch.Generator().manual_seed(int(draw.noise_seed[index]))
+            noise = torch.randn(images.shape[1:], generator=seeded).to(images.device) * math.sqrt(NOISE_VARIANCE)
+            images[index] = (images[index] + noise).round_().clamp_(0, 255)
+        return images
+
+
+def _flipped(images: Tensor, flip: Tensor) -> Tensor:
+    """A copy of uint8 (B, C, H, W), mirrored left to right where `flip` (B,) says so, stored column by column."""
+    B, C, H, W = images.shape
+    column = torch.arange(W)
+    source = torch.where(flip[:, None, None], W - 1 - column, column) + W * torch.arange(B * C).view(B, C, 1)
+    columns = images.transpose(2, 3).reshape(B * C * W, H).index_select(0, source.flatten().to(images.device))
+    return columns.view(B, C, W, H).transpose(2, 3)
+
+
+def _erase(images: Tensor, erase: Tensor, step: int) -> None:
+    """Set the rectangles `erase` (B, 4) to 0, in place, as far as every `step`-th row and column sees them."""
+    for image, (top, left, height, width) in zip(images, erase.tolist(), strict=True):
+        if height:
+            rows, columns = (slice(-(-start // step), -(-(start + length) // step))
+                             for start, length in ((top, height), (left, width)))
+            image[:, rows, columns] = 0.0
+
+
+def _draw_erase(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """RandomErasing's rectangles (Zhong et al., AAAI 2020; as torchvision draws them): int64 (B, 4)."""
+    chosen = torch.rand(count, generator=generator) < ERASE_PROBABILITY
+    area = size * size * torch.empty(count).uniform_(*ERASE_AREA, generator=generator)
+    ratio = torch.empty(count).uniform_(*map(math.log, ERASE_RATIO), generator=generator).exp()
+    # At most sqrt(0.1 * 3.3) = 0.57 of the side, so a rectangle always fits and no second attempt is needed.
+    height, width = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    top = (torch.rand(count, generator=generator) * (size - height + 1)).floor()
+    left = (torch.rand(count, generator=generator) * (size - width + 1)).floor()
+    return torch.stack([top, left, height * chosen, width], 1).long()
+
+
+def _draw_crop(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """RandomResizedCrop's regions, int64 (B, 4): the first of ten attempts that fits the picture, else all of it."""
+    area = height * width * torch.empty(count, 10).uniform_(*CROP_AREA, generator=generator)
+    ratio = torch.empty(count, 10).uniform_(*map(math.log, CROP_RATIO), generator=generator).exp()
+    wide, high = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    fits = (wide <= width) & (high <= height) & (wide > 0) & (high > 0)
+    first = fits.int().argmax(1, keepdim=True)
+    fits, wide, high = (values.gather(1, first).squeeze(1) for values in (fits, wide, high))
+    wide, high = wide.where(fits, float(width)), high.where(fits, float(height))
+    top = (torch.rand(count, generator=generator) * (height - high + 1)).floor()
+    left = (torch.rand(count, generator=generator) * (width - wide + 1)).floor()
+    return torch.stack([top, left, high, wide], 1).long()
+
+
+def _adaface(image: Tensor, draw: AugmentationDraw) -> Tensor:
+    """AdaFace's three changes to one uint8 (3, H, W) picture, as far as `draw` (of length 1) chose them."""
+    height, width = image.shape[1:]
+    top, left, high, wide = draw.crop[0].tolist()
+    if (high, wide) != (height, width):
+        inside = image[:, top:top + high, left:left + wide]
+        image = torch.zeros_like(image)
+        image[:, top:top + high, left:left + wide] = inside
+    ratio = float(draw.low_side[0])
+    if ratio < 1:
+        small = [max(1, round(ratio * height)), max(1, round(ratio * width))]
+        for size, choice in zip((small, [height, width]), draw.interpolation[0].tolist(), strict=True):
+            mode, antialias = _INTERPOLATIONS[choice]
+            image = F.resize(image, size, interpolation=mode, antialias=antialias)
+    factors = draw.jitter[0].tolist()
+    if factors != [1.0, 1.0, 1.0]:
+        changes = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
+        for which in draw.jitter_order[0].tolist():
+            image = changes[which](image, factors[which])
+    return image
