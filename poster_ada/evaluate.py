@@ -1,0 +1,107 @@
+"""Predictions of a model on a split of faces, margin-free: labels never reach the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from .data import EvaluationTransform, FaceLoader, FaceSplit
+from .errors import InputError
+from .poster import Poster, label_margin_protocol_logits
+from .predictions import probability_columns
+
+PRECISIONS = ("float32", "bfloat16")
+PROTOCOLS = ("margin-free", "label-margin")
+LABEL_MARGIN_BATCH = 32  # the report's; AdaFace's q depends on it
+PROGRESS_AFTER = 5.0  # seconds
+
+
+def predict(
+    model: Poster,
+    split: FaceSplit,
+    device: str | torch.device | None = None,
+    batch_size: int = 32,
+    precision: str = "float32",
+    protocol: str = "margin-free",
+    features: bool = False,
+    quiet: bool = False,
+    workers: int | None = None,
+) -> pd.DataFrame | tuple[pd.DataFrame, np.ndarray]:
+    """Predict every face of `split`, in its order.
+
+    Args:
+        model: moved to `device`; otherwise left as it was.
+        device: default the GPU if there is one, else the CPU.
+        precision: "float32", or "bfloat16" by autocast.
+        protocol: "label-margin" is the report's: the margin is taken off the TRUE class, in batches of 32. What it
+            calls a prediction is none, and the share of right ones is not an accuracy.
+        features: also return the embeddings, float32 (N, dim).
+        quiet: no progress bar (which else appears after 5 s).
+        workers: processes that decode faces where they do not fit into memory; default `FaceLoader`'s.
+
+    Returns:
+        The table described in predictions.py, with `protocol` in its `attrs`.
+
+    Raises:
+        InputError: the split's classes are not the model's, a face is unreadable, or the output is not finite.
+    """
+    config = model.config
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol {protocol!r} is unknown; choose one of {', '.join(PROTOCOLS)}.")
+    if split.class_names != config.class_names:
+        raise InputError(f"the faces have the classes {', '.join(split.class_names)}, but the model was trained on "
+                         f"{', '.join(config.class_names)}, in this order; choose faces with the model's classes.")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    loader = FaceLoader(
+        split, EvaluationTransform(config.image_size, config.stream_size, config.channel_order),
+        LABEL_MARGIN_BATCH if protocol == "label-margin" else batch_size, device=device,
+        **({} if workers is None else {"workers": workers}),
+    )
+    bar = tqdm(total=len(split), desc="predicting", unit="face", disable=quiet, delay=PROGRESS_AFTER, leave=False)
+    embeddings, norms, logits = [], [], []
+    with prepared(model, device, precision) as ready, bar:
+        for images, labels, _ in loader:
+            seen = ready.forward_features(images)
+            if protocol == "label-margin":
+                logits.append(label_margin_protocol_logits(ready, images, labels).float())
+            else:
+                logits.append(ready.head(seen.embedding).float())
+            norms.append(seen.norm.float())
+            if features:
+                embeddings.append(seen.embedding.float())
+            bar.update(len(images))
+    scores = torch.cat(logits).cpu()
+    if not (finite := scores.isfinite().all(1)).all():
+        raise InputError(f"the model's output for {split.files[int(finite.int().argmin())]} is not finite: its "
+                         "training diverged or its checkpoint is damaged.")
+    names = np.array(config.class_names, dtype=object)
+    table = pd.DataFrame({
+        "file": split.files, "label": names[split.labels], "prediction": names[scores.argmax(1).numpy()],
+        "norm": torch.cat(norms).cpu().numpy(),
+    })
+    # Logits of scale 64 reach probabilities below float32's range.
+    table[probability_columns(config.class_names)] = scores.double().softmax(1).numpy()
+    table.attrs["protocol"] = protocol
+    return (table, torch.cat(embeddings).cpu().numpy()) if features else table
+
+
+@contextmanager
+def prepared(model: Poster, device: torch.device, precision: str) -> Iterator[Poster]:
+    """The one place where a model is made ready to predict: on `device`, in eval mode, without a graph, in `precision`.
+
+    Its training mode is put back afterwards. Raises InputError for an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
+    training = model.training
+    model.to(device).eval()
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            yield model
+    finally:
+        model.train(training)
