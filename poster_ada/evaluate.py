@@ -66,11 +66,12 @@ def predict(
     embeddings, norms, logits = [], [], []
     with prepared(model, device, precision) as ready, bar:
         for images, labels, _ in loader:
-            seen = ready.forward_features(images)
-            if protocol == "label-margin":
-                logits.append(label_margin_protocol_logits(ready, images, labels).float())
-            else:
-                logits.append(ready.head(seen.embedding).float())
+            with torch.inference_mode():  # not around the loader, whose threads would not share it
+                seen = ready.forward_features(images)
+                if protocol == "label-margin":
+                    logits.append(label_margin_protocol_logits(ready, images, labels).float())
+                else:
+                    logits.append(ready.head(seen.embedding).float())
             norms.append(seen.norm.float())
             if features:
                 embeddings.append(seen.embedding.float())
@@ -92,7 +93,7 @@ def predict(
 
 @contextmanager
 def prepared(model: Poster, device: torch.device, precision: str) -> Iterator[Poster]:
-    """The one place where a model is made ready to predict: on `device`, in eval mode, without a graph, in `precision`.
+    """The one place where a model is made ready to predict: on `device`, in eval mode, in `precision`.
 
     Its training mode is put back afterwards. Raises InputError for an unknown precision.
     """
@@ -101,7 +102,7 @@ def prepared(model: Poster, device: torch.device, precision: str) -> Iterator[Po
     training = model.training
     model.to(device).eval()
     try:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             yield model
     finally:
         model.train(training)
