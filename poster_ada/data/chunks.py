@@ -18,7 +18,7 @@ def in_chunks(process: Callable[[slice], None], count: int, chunk: int) -> None:
     """Call `process(slice)` for consecutive chunks of 0..count-1, in as many threads as torch may use."""
     chunk = max(chunk, 1)
     slices = [slice(start, min(start + chunk, count)) for start in range(0, count, chunk)]
-    if len(slices) == 1 or torch.get_num_threads() == 1:
+    if torch.get_num_threads() == 1:
         for rows in slices:
             process(rows)
     else:

@@ -15,9 +15,12 @@ Severity runs from 0 (unchanged) to 5 (barely readable on an aligned face of 100
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
@@ -56,8 +59,7 @@ def degrade(images: Tensor, kind: str, severity: int, seed: int = 123) -> Tensor
         high = F.resize(low, [height, width], v2.InterpolationMode.BILINEAR, antialias=False)
         return _to_8_bits(high)
     if kind == "jpeg":
-        faces = [decode_jpeg(encode_jpeg(image.cpu().contiguous(), strength), ImageReadMode.RGB) for image in images]
-        return torch.stack(faces).to(images.device)
+        return torch.stack([_through_jpeg(image, strength) for image in images.cpu()]).to(images.device)
     values = images.float().cpu()
     if kind == "noise":
         noisy = values + strength * torch.randn(values.shape, generator=generator)
@@ -65,6 +67,12 @@ def degrade(images: Tensor, kind: str, severity: int, seed: int = 123) -> Tensor
         photons = values / 255 * strength * FULL_WELL
         noisy = torch.poisson(photons, generator=generator) / FULL_WELL * 255
     return _to_8_bits(noisy).to(images.device)
+
+
+def _through_jpeg(image: Tensor, quality: int) -> Tensor:
+    file = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
+    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
 
 
 def _to_8_bits(values: Tensor) -> Tensor:

@@ -37,15 +37,20 @@ def decode(path: str | os.PathLike[str]) -> np.ndarray:
         raise InputError(f"{path} is listed but missing; restore the file or take it out of the label file.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions and the disk.") from None
+    return decode_bytes(data, str(path))
+
+
+def decode_bytes(data: bytes, name: str) -> np.ndarray:
+    """As `decode`, from the contents of a file; `name` is how messages call it."""
     try:
         with Image.open(io.BytesIO(data)) as picture:
             if "exif" in picture.info:
                 picture = ImageOps.exif_transpose(picture)
             return np.asarray(picture.convert("RGB"))
     except UnidentifiedImageError:
-        raise InputError(f"{path} is not a picture ({len(data)} bytes); replace or remove it.") from None
+        raise InputError(f"{name} is not a picture ({len(data)} bytes); replace or remove it.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} does not decode fully ({error}); the file is damaged, copy it again.") from None
+        raise InputError(f"{name} does not decode fully ({error}); the file is damaged, copy it again.") from None
 
 
 @dataclass(frozen=True)
@@ -173,4 +178,4 @@ def _column_major_block(count: int, height: int, width: int) -> Tensor:
 
 def _column_major(pixels: np.ndarray) -> Tensor:
     """uint8 (H, W, 3) array -> uint8 (3, H, W) tensor whose memory runs down the columns."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 1, 0))).transpose(1, 2)
+    return torch.from_numpy(pixels.transpose(2, 1, 0).copy()).transpose(1, 2)

@@ -4,6 +4,9 @@ Both POSTER streams drop every second row and column of their 224 x 224 input be
 quarters of a resized picture is never seen. Pillow (`Image.resize(..., BILINEAR)`) filters rows, rounds to 8 bits, then
 filters columns and rounds again, with weights in 22-bit fixed point; each output row or column needs only its own taps,
 so computing a subset gives the very same numbers.
+
+Rows come first, as in every Pillow before 13. Pillow 13 starts with the columns where that is cheaper, such as for a
+picture taller than the target but narrower, and then differs by one level in some pixels.
 """
 
 from __future__ import annotations
@@ -31,9 +34,10 @@ def bilinear_taps(source: int, target: int, step: int = 1) -> tuple[Tensor, Tens
     last = np.minimum((centres + support + 0.5).astype(np.int64), source)
     reach = np.arange(int((last - first).max()))[:, None]
     positions = first + reach
-    weights = np.maximum(1.0 - np.abs((positions - centres + 0.5) / support), 0.0)
+    # Products with reciprocals, where a division would read better, because Pillow's last bits come from them.
+    weights = np.maximum(1.0 - np.abs((positions - centres + 0.5) * (1.0 / support)), 0.0)
     weights = np.where(positions < last, weights, 0.0)
-    weights = (weights / weights.sum(0) * (1 << PRECISION_BITS) + 0.5).astype(np.int32)
+    weights = (weights * (1.0 / np.add.reduce(weights, 0)) * (1 << PRECISION_BITS) + 0.5).astype(np.int32)
     used = weights.any(1)
     positions = np.minimum(positions, source - 1)
     return torch.from_numpy(positions[used]), torch.from_numpy(weights[used])

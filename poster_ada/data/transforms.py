@@ -88,8 +88,10 @@ class EvaluationTransform:
             if draw is not None:
                 _erase(out, draw[rows].erase, step)
 
-        per_image = 3 * 4 * side * max(side, *images.shape[2:])
-        in_chunks(process, len(images), len(images) if images.is_cuda else _CHUNK_BYTES // per_image)
+        if images.is_cuda:
+            process(slice(0, len(images)))
+        else:
+            in_chunks(process, len(images), _CHUNK_BYTES // (3 * 4 * side * max(side, *images.shape[2:])))
         return result
 
     def _augment(self, images: Tensor, draw: AugmentationDraw) -> Tensor:
