@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: test lint
+.PHONY: test lint report lab
 
 $(READY): pyproject.toml requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -17,3 +17,10 @@ test: $(READY) lint
 
 lint: $(READY)
 	$(BIN)/ruff check .
+
+# DATA and PRESET choose another face set and model size: make report DATA=data/raf-basic PRESET=small
+report: $(READY)
+	$(BIN)/python -m poster_ada.report $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET))
+
+lab: $(READY)
+	$(BIN)/jupyter lab

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ def apply_style() -> None:
             "xtick.major.width": 0.6, "ytick.major.width": 0.6, "pdf.fonttype": 42, "image.interpolation": "nearest",
         },
     )
+
+
+def start_notebook() -> None:
+    """Style, and the checkout as working folder: Jupyter starts a notebook in `notebooks/`, its paths are relative to
+    the folder above."""
+    if Path.cwd().name == "notebooks":
+        os.chdir("..")
+    apply_style()
 
 
 def save_figure(

@@ -1,0 +1,130 @@
+"""Every notebook from top to bottom at its smallest size, the paper from what they leave, and what a failure says."""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from poster_ada import report
+from poster_ada.expressions import RAFDB_CLASSES
+from poster_ada.figures import NOTEBOOKS
+
+PER_CLASS = {"train": 10, "test": 4}
+
+
+def write_faces(root: Path) -> None:
+    """A set in RAF-DB's layout with side tables: random pictures of 40 x 40, brighter in later classes."""
+    rng = np.random.default_rng(1)
+    (root / "EmoLabel").mkdir(parents=True)
+    (root / "Image" / "aligned").mkdir(parents=True)
+    labels, quality, identity = [], ["file,quality"], ["file,identity"]
+    landmarks = ["file," + ",".join(f"{axis}{point}" for point in range(68) for axis in "xy")]
+    for split, count in PER_CLASS.items():
+        for number, label in enumerate(np.tile(range(1, 8), count), 1):
+            file = f"{split}_{number:05d}.jpg"
+            labels.append(f"{file} {label}")
+            quality.append(f"{file},{rng.random():.3f}")
+            identity.append(f"{file},{split}{number // 2}")
+            landmarks.append(f"{file}," + ",".join(f"{value:.1f}" for value in rng.uniform(4, 36, 136)))
+            picture = rng.normal(30 * label, 20, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(picture).save(root / "Image" / "aligned" / f"{Path(file).stem}_aligned.jpg")
+    (root / "EmoLabel" / "list_patition_label.txt").write_text("\n".join(labels) + "\n")
+    for name, rows in (("quality", quality), ("identity", identity), ("landmarks", landmarks)):
+        (root / f"{name}.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder in which all six notebooks have run, sharing their training runs."""
+    folder = tmp_path_factory.mktemp("workplace")
+    write_faces(folder / "tiny")
+    parameters = {"data": "tiny", "epochs": 1, "seeds": [1, 2], "device": "cpu", "fast": True}
+    for name in NOTEBOOKS:
+        report.run_notebook(report.CHECKOUT / "notebooks" / f"{name}.ipynb", folder / "executed" / f"{name}.ipynb",
+                            parameters, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_runs_and_leaves_figures(workplace, name):
+    executed = nbformat.read(workplace / "executed" / f"{name}.ipynb", as_version=4)
+    code = [cell for cell in executed.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not list((workplace / "executed").glob("*.failed.ipynb"))
+    entries = [entry for entry in json.loads((workplace / "figures" / "manifest.json").read_text())
+               if entry["notebook"] == name]
+    kinds = {Path(entry["file"]).suffix for entry in entries}
+    assert kinds >= {".pdf", ".png", ".csv", ".tex"}
+    for entry in entries:
+        assert entry["file"].startswith(name) and entry["commit"] and entry["data"]
+        assert (workplace / "figures" / entry["file"]).stat().st_size > 50
+    drawn = [entry for entry in entries if entry["file"].endswith(".pdf")]
+    assert all((workplace / "figures" / entry["file"]).with_suffix(".png").is_file() for entry in drawn)
+
+
+def test_notebooks_share_their_runs(workplace):
+    # One MLP and one AdaFace run serve notebooks 2, 4 and 6; the ablation's fast rows are two heads with two seeds.
+    assert len(list((workplace / "runs").iterdir())) == 2 + 4
+
+
+def test_executed_notebooks_carry_no_machine_paths(workplace):
+    for path in (workplace / "executed").glob("*.ipynb"):
+        assert str(workplace) not in path.read_text() and str(report.CHECKOUT) not in path.read_text()
+
+
+def test_paper_is_typeset_from_the_results(workplace):
+    paper = report.typeset(workplace / "figures")
+    assert paper.read_bytes().startswith(b"%PDF") and paper.stat().st_size > 100_000
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_committed_notebook(name):
+    """Executed in order, without an error, machine paths or progress bars; short cells; the agreed first two cells."""
+    path = report.CHECKOUT / "notebooks" / f"{name}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith(f"# {int(name[:2])}. ")
+    assert notebook.cells[1].metadata["tags"] == ["parameters"]
+    for cell in notebook.cells:
+        assert len(cell.source.splitlines()) <= 45, cell.source[:60]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run `make report` and commit"
+    for cell in code:
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            text = output.get("text", "") + "".join(str(value) for kind, value in output.get("data", {}).items()
+                                                    if kind.startswith("text/"))
+            assert not re.search(r"(?<![\w.~])/(?:home|root|tmp|usr|work|Users)/", text), text[:200]
+            assert "\r" not in text
+
+
+def test_failing_notebook_names_cell_and_error(tmp_path):
+    cells = [nbformat.v4.new_code_cell("data = 'x'", metadata={"tags": ["parameters"]}),
+             nbformat.v4.new_code_cell("print(data)"), nbformat.v4.new_code_cell("{}['absent']")]
+    source = tmp_path / "07_broken.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), source)
+    with pytest.raises(report.NotebookFailed, match=r"07_broken.ipynb stopped in cell \d with KeyError: 'absent'"):
+        report.run_notebook(source, tmp_path / "out" / "07_broken.ipynb", {"data": "faces", "unknown": 1}, tmp_path)
+    kept = nbformat.read(tmp_path / "out" / "07_broken.failed.ipynb", as_version=4)
+    assert any(output.get("text") == "faces\n" for cell in kept.cells if cell.cell_type == "code"
+               for output in cell.outputs)
+
+
+def test_cleaning_removes_paths_bars_and_live_output(tmp_path):
+    def stream(text, name="stdout"):
+        return nbformat.v4.new_output("stream", name=name, text=text)
+
+    cells = [nbformat.v4.new_code_cell("1", outputs=[stream(f"saved {tmp_path}/runs/x\n"), stream("\r 50%", "stderr")]),
+             nbformat.v4.new_code_cell("2", outputs=[stream("epoch 1  900 faces/s\n")], metadata={"tags": ["live"]})]
+    cleaned = report.clean(nbformat.v4.new_notebook(cells=cells), tmp_path)
+    assert [output.text for output in cleaned.cells[0].outputs] == ["saved ./runs/x\n"]
+    assert cleaned.cells[1].outputs == []
+
+
+def test_class_names_of_the_test_set_are_rafdbs(workplace):
+    table = (workplace / "figures" / "01_data_exploration_classes.csv").read_text()
+    assert all(f"\n{name},{PER_CLASS['train']}" in table for name in RAFDB_CLASSES)
