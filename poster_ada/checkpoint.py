@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .errors import InputError
@@ -30,6 +30,7 @@ from .landmark_stream import LandmarkStream
 from .poster import Poster, PosterConfig
 
 IR50_FILE, MOBILEFACENET_FILE = "ir50.pth", "mobilefacenet_model_best.pth.tar"
+STATE_PREFIX = "training/"  # of tensors in this project's files that are not the model's
 NANO_LANDMARKS = Path(__file__).parent / "weights" / "nano_landmarks.safetensors"
 # In every published file and used by no published computation.
 DEAD_SHAPES = {
@@ -149,7 +150,7 @@ def infer_config(tensors: Mapping[str, Tensor], path: str | Path) -> PosterConfi
 
 def landmark_fields(config: PosterConfig) -> dict:
     """The part of a configuration that decides whether landmark-stream weights fit, as JSON gives it back."""
-    names = ("channel_order", "stream_size", "landmark_stem", "landmark_stages", "embed_dim", "grid")
+    names = ("stream_size", "landmark_stem", "landmark_stages", "embed_dim", "grid")
     return json.loads(json.dumps({name: getattr(config, name) for name in names}))
 
 
@@ -189,7 +190,7 @@ def load_checkpoint(path: str | Path) -> Poster:
     if path.suffix == ".safetensors":
         description, tensors = read_own(path)
         model = _empty(PosterConfig.from_dict(description["model"]))
-        _fill(model, tensors, path, lambda name: name)
+        _fill(model, tensors, path, lambda name: name, lambda key: key.startswith(STATE_PREFIX))
     else:
         tensors = read_published_tensors(path)
         model = _empty(infer_config(tensors, path))
@@ -238,16 +239,21 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def save_checkpoint(model: Poster, path: str | Path, training: Mapping[str, object] | None = None) -> None:
+def save_checkpoint(
+    model: Poster, path: str | Path, training: Mapping[str, object] | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write this project's format: safetensors whose header carries the model's configuration and how it was trained.
 
     Args:
         path: ends in `.safetensors`; written atomically.
         training: JSON-able record (recipe, data set, epoch, scores).
+        state: further tensors that resuming needs; `load_checkpoint` passes over them.
     """
     header = {"poster_ada": json.dumps({"model": model.config.to_dict(), "training": dict(training or {})})}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, header))
+    tensors = dict(model.state_dict()) | {STATE_PREFIX + key: value for key, value in (state or {}).items()}
+    content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, header)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def read_own(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
@@ -297,10 +303,13 @@ def load_pretrained_parts(model: Poster, directory: str | Path) -> list[str]:
     """
     if model.config.embed_dim != 512:
         description, tensors = read_own(NANO_LANDMARKS)
-        if description["model"] == landmark_fields(model.config):
-            _fill(model.landmark_stream, tensors, NANO_LANDMARKS, lambda name: name)
-            return [NANO_LANDMARKS.name]
-        return []
+        if description["model"] != landmark_fields(model.config):
+            _warn_once(NANO_LANDMARKS.parent, "landmark weights for this size")
+            return []
+        if model.config.channel_order != description["training"]["channel_order"]:
+            tensors["stem.0.conv.weight"] = tensors["stem.0.conv.weight"].flip(1)
+        _fill(model.landmark_stream, tensors, NANO_LANDMARKS, lambda name: name)
+        return [NANO_LANDMARKS.name]
     loaded, missing = [], []
     for file, load, part in (
         (IR50_FILE, load_ir50, model.image_stream), (MOBILEFACENET_FILE, load_mobilefacenet, model.landmark_stream)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -114,6 +115,10 @@ class AdaFaceHead(MarginHead):
     def update_statistics(self, norms: Tensor) -> None:
         """Blend the mean and (unbiased) standard deviation of these norms into the running ones."""
         safe = norms.clamp(0.001, 100)
+        if dist.is_initialized() and dist.get_world_size() > 1:  # the batch is that of all processes
+            parts = [torch.empty_like(safe) for _ in range(dist.get_world_size())]
+            dist.all_gather(parts, safe.contiguous())
+            safe = torch.cat(parts)
         self.batch_mean.lerp_(safe.mean().reshape(1), self.t_alpha)
         if safe.numel() > 1:  # one sample has no spread: keep the last one
             self.batch_std.lerp_(safe.std().reshape(1), self.t_alpha)

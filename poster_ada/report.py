@@ -27,7 +27,8 @@ from .poster import PRESETS
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DEMO = {"data": "data/demo", "preset": "nano"}
-PAPER = Path("report") / "report.typ"
+PAPER = CHECKOUT / "report" / "report.typ"
+STUDY = CHECKOUT / "results" / "study.typ"  # the section on real faces, once the study has written it
 
 
 class NotebookFailed(InputError):
@@ -100,7 +101,7 @@ def without_paths(text: str, folder: Path) -> str:
     return text
 
 
-def typeset(figures: Path, paper: Path = CHECKOUT / PAPER) -> Path:
+def typeset(figures: Path, paper: Path = PAPER) -> Path:
     """Typeset `figures/report.pdf` from the tables, numbers and figures in `figures`; returns its path."""
     import typst  # of the notebooks extra, like papermill, but only this step needs it
 
@@ -108,9 +109,10 @@ def typeset(figures: Path, paper: Path = CHECKOUT / PAPER) -> Path:
     # Typst reads no file outside its root.
     root = Path(os.path.commonpath([figures, paper]))
     target = figures / "report.pdf"
+    places = {"figures": figures} | ({"study": STUDY} if STUDY.is_file() else {})
     try:
         typst.compile(paper, output=target, root=root, ignore_system_fonts=True,
-                      sys_inputs={"figures": "/" + figures.relative_to(root).as_posix()})
+                      sys_inputs={name: "/" + place.relative_to(root).as_posix() for name, place in places.items()})
     except typst.TypstError as error:
         raise InputError(f"{paper.name} could not be typeset: {error}; run the report again from its start.") from error
     return target
@@ -143,6 +145,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
                "device": args.device, "fast": args.fast}
     defaults = DEMO | {"epochs": None, "seeds": None, "device": "auto", "fast": False}
     parameters = {name: value for name, value in changed.items() if value != defaults[name]}
+    if args.preset != DEMO["preset"]:
+        parameters["epochs"] = args.epochs  # the notebooks' own default is a short schedule for nano
     figures, notebooks = Path("figures"), CHECKOUT / "notebooks"
     if parameters:
         name = re.sub(r"[^a-z0-9]+", "-", open_dataset(args.data, check=False).name.lower()).strip("-")

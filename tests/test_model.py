@@ -10,7 +10,7 @@ from poster_ada.errors import InputError
 from poster_ada.poster import NORM_SOURCES, label_margin_protocol_logits
 from poster_ada.summary import component_table
 
-IMAGES = torch.randn(6, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(6, 3, 48, 48, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 3, 4, 5])
 
 
@@ -148,5 +148,5 @@ def test_wrong_image_size_is_named():
 
 
 def test_both_streams_see_every_second_row_and_column():
-    images, model = torch.randn(2, 3, 112, 112), nano().eval()
+    images, model = torch.randn(2, 3, 96, 96), nano().eval()
     assert torch.equal(model(images), model(images[..., ::2, ::2]))

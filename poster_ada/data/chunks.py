@@ -9,9 +9,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
+
+T = TypeVar("T")
 
 
 def in_chunks(process: Callable[[slice], None], count: int, chunk: int) -> None:
@@ -23,6 +26,11 @@ def in_chunks(process: Callable[[slice], None], count: int, chunk: int) -> None:
             process(rows)
     else:
         list(_pool(torch.get_num_threads()).map(process, slices))
+
+
+def on_one_core(function: Callable[..., T], *arguments: Any) -> T:
+    """`function(*arguments)`, computed by one of those threads."""
+    return _pool(torch.get_num_threads()).submit(function, *arguments).result()
 
 
 @functools.cache

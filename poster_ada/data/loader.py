@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from poster_ada.data.chunks import on_one_core
 from poster_ada.data.datasets import FaceSplit
 from poster_ada.data.pictures import CACHE_BYTES, WORKERS
 from poster_ada.data.transforms import EvaluationTransform, TrainingTransform
@@ -113,7 +114,7 @@ class FaceLoader:
         if self.cache is not None:
             columns = self.cache.transpose(2, 3)  # as it lies in memory, so that whole pictures are copied
             for batch in batches:
-                yield columns[positions[batch]].transpose(2, 3)
+                yield on_one_core(torch.index_select, columns, 0, positions[batch]).transpose(2, 3)
         else:
             faces = _Decoded(self.split, self.transform.image_size)
             yield from DataLoader(faces, batch_sampler=[batch.tolist() for batch in batches], num_workers=self.workers,

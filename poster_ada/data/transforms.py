@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from poster_ada.data.chunks import in_chunks
+from poster_ada.data.chunks import in_chunks, on_one_core
 from poster_ada.data.resize import resize_on_grid
 from poster_ada.errors import InputError
 
@@ -145,6 +145,9 @@ class TrainingTransform(EvaluationTransform):
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> AugmentationDraw:
         """Random parameters for `count` pictures of `height` x `width` pixels."""
+        return on_one_core(self._draw, count, height, width, generator)
+
+    def _draw(self, count: int, height: int, width: int, generator: torch.Generator) -> AugmentationDraw:
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return low + (high - low) * torch.rand(count, *shape, generator=generator)
 

@@ -1,0 +1,155 @@
+"""Train the `nano` preset's landmark stream on the demo faces' 68 points: `python -m poster_ada.landmarks`.
+
+The published sizes use a MobileFaceNet trained elsewhere on 300-W style landmarks. `nano` needs one of its own, so that
+its frozen stream means something without any download; the weights come with the package and this command remakes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+from tqdm import trange
+
+from .checkpoint import NANO_LANDMARKS, landmark_fields, write_atomically
+from .data import EvaluationTransform, FaceSplit, open_dataset, split_train_validation
+from .errors import InputError, command
+from .landmark_stream import LandmarkStream
+from .poster import PRESETS, PosterConfig
+
+# Where each of the 300-W points lands when the face is mirrored.
+MIRROR = torch.tensor([
+    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+])
+OUTER_EYE_CORNERS = (36, 45)
+
+
+def normalised_mean_error(predicted: Tensor, true: Tensor) -> Tensor:
+    """Mean distance of 68 points over the distance of the outer eye corners (300-W), per face: (N, 68, 2) -> (N,)."""
+    left, right = OUTER_EYE_CORNERS
+    return (predicted - true).norm(dim=-1).mean(-1) / (true[:, left] - true[:, right]).norm(dim=-1)
+
+
+def warp(images: Tensor, points: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mirror half of the faces, rotate by up to 15 degrees, scale by 0.85..1.15, shift by up to 6 %; grey and dim some.
+
+    Args:
+        images: float (B, 3, S, S), normalised.
+        points: (B, 68, 2) as fractions of the side.
+    """
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    batch = len(images)
+    mirrored = uniform(batch) < 0.5
+    images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    flipped = points[:, MIRROR] * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
+    points = torch.where(mirrored[:, None, None], flipped, points) * 2 - 1
+    angle, scale = (uniform(batch) - 0.5) * math.pi / 6, 0.85 + 0.3 * uniform(batch)
+    shift = (uniform(batch, 2) - 0.5) * 0.24
+    rotation = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), -1).view(batch, 2, 2)
+    rotation = rotation * scale[:, None, None]
+    # A point p of the picture goes to R p + t, so the new picture reads the old one at the inverse.
+    inverse = torch.linalg.inv(rotation)
+    theta = torch.cat((inverse, -inverse @ shift[:, :, None]), -1)
+    grid = torch.nn.functional.affine_grid(theta, list(images.shape), align_corners=False)
+    images = torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    points = (points @ rotation.mT + shift[:, None] + 1) / 2
+    grey = images.mean(1, keepdim=True).expand_as(images)
+    images = torch.where((uniform(batch) < 0.3)[:, None, None, None], grey, images)
+    gain, offset = 0.6 + 0.8 * uniform(batch, 1, 1, 1), uniform(batch, 1, 1, 1) - 0.5
+    return images * gain + offset, points
+
+
+def pictures_and_points(split: FaceSplit, config: PosterConfig) -> tuple[Tensor, Tensor]:
+    """All faces on the streams' grid (N, 3, S, S) and their points (N, 68, 2) as fractions of the side."""
+    if split.landmarks is None:
+        raise InputError("the set has no landmarks.csv, which training the landmark stream needs; use data/demo.")
+    transform = EvaluationTransform(config.image_size, config.stream_size, config.channel_order)
+    images = torch.stack([split[i][0] for i in range(len(split))])
+    return transform(images), torch.from_numpy(split.landmarks) / images.shape[-1]
+
+
+def evaluate(stream: LandmarkStream, images: Tensor, points: Tensor) -> float:
+    """Mean normalised mean error, as a fraction."""
+    with torch.inference_mode():
+        predicted = torch.cat([stream.landmarks(stream(part)) for part in images.split(256)])
+    return normalised_mean_error(predicted.unflatten(1, (68, 2)), points).mean().item()
+
+
+def train_landmarks(
+    data: str | Path = "data/demo", out: str | Path = NANO_LANDMARKS, epochs: int = 60, batch_size: int = 64,
+    lr: float = 4e-3, seed: int = 123, quiet: bool = False,
+) -> dict[str, object]:
+    """Train, keep the epoch with the lowest error on a validation split, write its weights; returns the record.
+
+    Raises:
+        InputError: the set has no landmarks.
+    """
+    config = PRESETS["nano"]
+    dataset = open_dataset(data)
+    training, validation = split_train_validation(dataset.train, 0.1, seed)
+    (images, points), held_out = pictures_and_points(training, config), pictures_and_points(validation, config)
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    stream = LandmarkStream(config.landmark_stem, config.landmark_stages, config.embed_dim, config.grid)
+    stream.head.bn.bias.data = points.mean(0).flatten()  # start from the average face
+    stream.head.bn.weight.data = points.std(0).flatten()
+    optimizer = torch.optim.AdamW(stream.parameters(), lr, fused=True)
+    steps = len(images) // batch_size
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
+    best, weights = math.inf, {}
+    with trange(epochs * steps, unit="step", desc="landmarks", disable=quiet, dynamic_ncols=True) as bar:
+        for epoch in range(epochs):
+            stream.train()
+            for rows in torch.randperm(len(images), generator=generator)[: steps * batch_size].split(batch_size):
+                warped, target = warp(images[rows], points[rows], generator)
+                predicted = stream.landmarks(stream(warped)).unflatten(1, (68, 2))
+                loss = normalised_mean_error(predicted, target).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                bar.update()
+            error = evaluate(stream.eval(), *held_out)
+            if error < best:
+                best, weights = error, {key: value.clone() for key, value in stream.state_dict().items()}
+            bar.set_postfix(validation_error=f"{100 * error:.2f} %", epoch=epoch + 1)
+    stream.load_state_dict(weights)
+    test_images, test_points = pictures_and_points(dataset.test, config)
+    mean_face = normalised_mean_error(points.mean(0, keepdim=True), test_points).mean().item()
+    record = {
+        "data": dataset.name, "channel_order": config.channel_order, "epochs": epochs, "seed": seed,
+        "validation_nme": round(best, 5), "test_nme": round(evaluate(stream, test_images, test_points), 5),
+        "mean_face_nme": round(mean_face, 5),
+    }
+    header = {"poster_ada": json.dumps({"model": landmark_fields(config), "training": record})}
+    content = save({key: value.contiguous() for key, value in weights.items()}, header)
+    write_atomically(out, lambda temporary: temporary.write_bytes(content))
+    return record
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser("python -m poster_ada.landmarks", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", default="data/demo", help="set with landmarks.csv (default data/demo)")
+    parser.add_argument("--out", default=NANO_LANDMARKS, help="file to write (default: the one in the package)")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=123)
+    args = parser.parse_args(argv)
+    record = train_landmarks(args.data, args.out, args.epochs, seed=args.seed)
+    print(f"Normalised mean error on the test faces of {record['data']}: {100 * record['test_nme']:.2f} % "
+          f"(the average face: {100 * record['mean_face_nme']:.2f} %)")
+
+
+if __name__ == "__main__":
+    main()

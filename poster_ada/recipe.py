@@ -1,0 +1,108 @@
+"""The published training recipe as one configuration, and its loss."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import InputError
+from .poster import PRESETS, PosterConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every choice of a training run; the defaults are the published ones for RAF-DB.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    model: PosterConfig = field(default_factory=PosterConfig)
+    preset: str = "large"  # where `model` started from
+    data: str = "data/raf-basic"
+    pretrained: str = "models/pretrain"  # folder with ir50.pth and mobilefacenet_model_best.pth.tar
+    augmentation: str = "published"  # "adaface" is the report's w/DA
+    balanced: bool = False  # draw classes equally often (AffectNet)
+    validation_fraction: float = 0.1
+    select_on: str = "validation"  # "test" is the published way: the best epoch is picked by its test accuracy
+    epochs: int = 300
+    batch_size: int = 200  # over all processes; the report used 100
+    val_batch_size: int = 32
+    optimizer: str = "adam"
+    lr: float = 4e-5  # 2e-6 for AdaFace on AffectNet
+    momentum: float = 0.9  # of SGD only
+    gamma: float = 0.98  # of ExponentialLR, per epoch
+    rho: float = 0.05  # SAM's radius; 0 trains without SAM
+    label_smoothing: float = 0.2
+    seed: int = 123
+    precision: str = "auto"  # bfloat16 where a GPU has it, else float32
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        choices = {
+            "select_on": ("validation", "test"), "optimizer": ("adam", "adamw", "sgd"),
+            "augmentation": ("published", "adaface", "none"), "precision": ("auto", "float32", "bfloat16"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(allowed)}.")
+        for name in ("epochs", "batch_size", "val_batch_size", "lr", "gamma"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        if not 0 < self.validation_fraction < 1:
+            raise InputError(f"validation_fraction is {self.validation_fraction}; it must lie between 0 and 1.")
+
+    @classmethod
+    def for_preset(cls, preset: str, **choices) -> TrainConfig:
+        """The recipe for a model preset: `TrainConfig.for_preset("nano", data="data/demo", head="adaface", seed=1)`.
+
+        Args:
+            preset: `nano`, `small`, `base` or `large`; `nano` has its own schedule, made for random weights.
+            choices: fields of `TrainConfig` and of `PosterConfig`. Fields left out keep the preset's values.
+        """
+        if preset not in PRESETS:
+            raise InputError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}.")
+        own = {f.name for f in fields(cls)} - {"model", "preset"}
+        model_choices = {key: value for key, value in choices.items() if key not in own}
+        unknown = set(model_choices) - {f.name for f in fields(PosterConfig)}
+        if unknown:
+            raise InputError(f"there is no setting {', '.join(sorted(unknown))} in the model or the recipe.")
+        model = replace(PRESETS[preset], **({"class_names": ()} | model_choices))
+        return cls(model=model, preset=preset, **(PRESET_RECIPES.get(preset, {}) | {
+            key: value for key, value in choices.items() if key in own
+        }))
+
+    def to_dict(self) -> dict:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> TrainConfig:
+        """The inverse of `to_dict`. Raises InputError on an unknown field."""
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise InputError(f"the recipe has unknown fields: {', '.join(sorted(unknown))}.")
+        return cls(**(values | {"model": PosterConfig.from_dict(values["model"])}))
+
+    def key(self, fingerprint: str) -> str:
+        """Eight hexadecimal digits that two runs share only if settings and data are the same.
+
+        Args:
+            fingerprint: of the data's content, which stands here in place of its path.
+        """
+        content = self.to_dict() | {"data": fingerprint}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+# Random weights and small faces need larger steps; 300 epochs at 4e-5 suit a pretrained network.
+PRESET_RECIPES: dict[str, dict] = {"nano": dict(data="data/demo", epochs=24, batch_size=64, lr=2e-3, gamma=0.9)}
+
+
+def recipe_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.2) -> Tensor:
+    """The published loss, 2 * label-smoothed cross-entropy + cross-entropy, on (margin) logits (B, C); a scalar."""
+    logits = logits.float()
+    return 2 * F.cross_entropy(logits, labels, label_smoothing=label_smoothing) + F.cross_entropy(logits, labels)

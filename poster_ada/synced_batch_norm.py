@@ -1,0 +1,50 @@
+"""BatchNorm over the whole batch of all processes, so that one process and many compute the same thing."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """All-reduce whose gradient is summed over the processes too."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        total = x.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return SumOverProcesses.forward(ctx, gradient)
+
+
+class CpuSyncBatchNorm2d(nn.BatchNorm2d):
+    """What `torch.nn.SyncBatchNorm` does on GPUs, for CPU processes (equal batches per process)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        world = dist.get_world_size()
+        mean = SumOverProcesses.apply(x.mean((0, 2, 3))) / world
+        centred = x - mean[:, None, None]
+        variance = SumOverProcesses.apply(centred.square().mean((0, 2, 3))) / world
+        with torch.no_grad():
+            count = world * x.numel() / x.shape[1]
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
+    """Make every BatchNorm2d in `module` see the batch of all processes."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for child in module.modules():
+        if type(child) is nn.BatchNorm2d:
+            child.__class__ = CpuSyncBatchNorm2d
+    return module
