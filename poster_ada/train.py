@@ -194,7 +194,7 @@ def train(
         balanced=config.balanced, seed=config.seed, drop_last=True, rank=accelerator.process_index, world_size=world,
         workers=workers,
     )
-    model.to(device)
+    model.to(device, memory_format=torch.channels_last)
     if world > 1:
         model.image_stream = synchronise(model.image_stream, device)
     optimizer = make_optimizer(config, [p for p in model.parameters() if p.requires_grad])
