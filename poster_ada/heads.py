@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
@@ -38,7 +39,8 @@ class MarginHead(nn.Module):
 
     def cosine(self, embedding: Tensor) -> Tensor:
         """(B, dim) -> cosines (B, C) in [-1, 1]."""
-        with torch.autocast(embedding.device.type, enabled=False):
+        device = embedding.device.type
+        with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):  # autocast knows no meta
             return F.normalize(embedding.float(), dim=1) @ F.normalize(self.kernel.float(), dim=0)
 
     def forward(self, embedding: Tensor) -> Tensor:

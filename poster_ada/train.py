@@ -126,6 +126,11 @@ def restore(
         if key.startswith("optimizer/"):
             _, index, name = key.split("/")
             moments.setdefault(int(index), {})[name] = value
+    moments = dict(sorted(moments.items()))
+    for parameter, values in zip(optimizer.param_groups[0]["params"], moments.values(), strict=True):
+        for name, value in values.items():
+            if value.shape == parameter.shape:  # fused steps walk both in memory order, which the file does not keep
+                values[name] = torch.empty_like(parameter, device="cpu").copy_(value)
     optimizer.load_state_dict({"state": moments, "param_groups": record["param_groups"]})
     torch.set_rng_state(extra["rng"])
     if device.type == "cuda" and "rng_cuda" in extra:

@@ -125,6 +125,11 @@ def test_summary_gives_the_published_size_and_cost():
     assert "57.995 M" in summary(model) and repr(model) == summary(model)
 
 
+@pytest.mark.parametrize("head", ["adaface", "arcface", "cosface"])
+def test_every_head_prints(head):
+    assert f"{head} head" in repr(nano(head=head))
+
+
 def test_configuration_round_trips_through_plain_values():
     import json
 

@@ -39,7 +39,7 @@ def python_commands():
 
 @pytest.mark.parametrize(("module", "words"), python_commands())
 def test_commands_know_their_flags(module, words, capsys):
-    package = importlib.util.find_spec(f"{module}.__main__") if "." in module else None
+    package = importlib.util.find_spec(module).submodule_search_locations
     main = importlib.import_module(f"{module}.__main__" if package else module).main
     given = [word for word in shlex.split(words) if not word.startswith("-")]
     with pytest.raises(SystemExit) as stop:
