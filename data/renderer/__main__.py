@@ -1,7 +1,7 @@
 """Renders the demo set, one face of it, its contact sheet, or measures how hard it is for a linear model.
 
 python -m data.renderer --out data/demo --jobs 2
-python -m data.renderer --face 17 --out /tmp/one
+python -m data.renderer --face 17 --out one_face
 python -m data.renderer --sheet figures/demo_contact_sheet.png
 python -m data.renderer --difficulty
 """
