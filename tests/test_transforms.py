@@ -238,3 +238,10 @@ def test_degradation_has_the_stated_strength():
     assert abs(slope - 255 / (2.2 * (2 * np.pi) ** 0.5)) < 2  # the peak of a Gaussian of sigma 2.2
     with pytest.raises(InputError, match="severities 0..5"):
         degrade(grey, "noise", 6)
+
+
+def test_transforming_works_under_inference_mode():
+    pictures = torch.randint(0, 256, (64, 3, 100, 100), dtype=torch.uint8)
+    expected = EvaluationTransform()(pictures)
+    with torch.inference_mode():
+        assert torch.equal(EvaluationTransform()(pictures), expected)

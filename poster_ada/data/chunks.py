@@ -25,7 +25,13 @@ def in_chunks(process: Callable[[slice], None], count: int, chunk: int) -> None:
         for rows in slices:
             process(rows)
     else:
-        list(_pool(torch.get_num_threads()).map(process, slices))
+        inference = torch.is_inference_mode_enabled()  # a thread starts outside it
+
+        def run(rows: slice) -> None:
+            with torch.inference_mode(inference):
+                process(rows)
+
+        list(_pool(torch.get_num_threads()).map(run, slices))
 
 
 def on_one_core(function: Callable[..., T], *arguments: Any) -> T:
