@@ -108,7 +108,8 @@ def test_failing_notebook_names_cell_and_error(tmp_path):
     cells = [nbformat.v4.new_code_cell("data = 'x'", metadata={"tags": ["parameters"]}),
              nbformat.v4.new_code_cell("print(data)"), nbformat.v4.new_code_cell("{}['absent']")]
     source = tmp_path / "07_broken.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), source)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), source)
     with pytest.raises(report.NotebookFailed, match=r"07_broken.ipynb stopped in cell \d with KeyError: 'absent'"):
         report.run_notebook(source, tmp_path / "out" / "07_broken.ipynb", {"data": "faces", "unknown": 1}, tmp_path)
     kept = nbformat.read(tmp_path / "out" / "07_broken.failed.ipynb", as_version=4)
