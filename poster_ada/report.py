@@ -145,8 +145,6 @@ def main(argv: Sequence[str] | None = None) -> int | None:
                "device": args.device, "fast": args.fast}
     defaults = DEMO | {"epochs": None, "seeds": None, "device": "auto", "fast": False}
     parameters = {name: value for name, value in changed.items() if value != defaults[name]}
-    if args.preset != DEMO["preset"]:
-        parameters["epochs"] = args.epochs  # the notebooks' own default is a short schedule for nano
     figures, notebooks = Path("figures"), CHECKOUT / "notebooks"
     if parameters:
         name = re.sub(r"[^a-z0-9]+", "-", open_dataset(args.data, check=False).name.lower()).strip("-")
