@@ -49,7 +49,7 @@ COMPANIONS: dict[str, dict[int, tuple[float, float]]] = {
     "Disgust": {4: (0.4, 0.6), 7: (0.4, 0.5), 17: (0.2, 0.5), 25: (0.3, 0.5), 6: (0.2, 0.4)},
     "Neutral": {43: (0.1, 0.3)},
 }
-WEAK_SHARE = 0.06
+WEAK_SHARE = 0.05
 DROPPED_SHARE = 0.04
 
 
@@ -59,7 +59,7 @@ def sample(label: str, rng: np.random.Generator) -> tuple[dict[int, float], floa
     if label == "Neutral":
         for unit in rng.choice(ACTION_UNITS[:-1], size=3, replace=False):
             units[int(unit)] = rng.uniform(0.0, 0.22)
-    strength = rng.uniform(0.3, 0.5) if rng.random() < WEAK_SHARE else rng.uniform(0.72, 1.12)
+    strength = rng.uniform(0.3, 0.5) if rng.random() < WEAK_SHARE else rng.uniform(0.88, 1.2)
     for unit, level in EMFACS[label].items():
         if len(EMFACS[label]) > 2 and rng.random() < DROPPED_SHARE:
             continue
