@@ -19,6 +19,7 @@ from tqdm import trange
 
 from .checkpoint import NANO_LANDMARKS, landmark_fields, write_atomically
 from .data import EvaluationTransform, FaceSplit, open_dataset, split_train_validation
+from .data.transforms import draw_similarity, warped
 from .errors import InputError, command
 from .landmark_stream import LandmarkStream
 from .poster import PRESETS, PosterConfig
@@ -53,16 +54,9 @@ def warp(images: Tensor, points: Tensor, generator: torch.Generator) -> tuple[Te
     images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     flipped = points[:, MIRROR] * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
     points = torch.where(mirrored[:, None, None], flipped, points) * 2 - 1
-    angle, scale = (uniform(batch) - 0.5) * math.pi / 6, 0.85 + 0.3 * uniform(batch)
-    shift = (uniform(batch, 2) - 0.5) * 0.24
-    rotation = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), -1).view(batch, 2, 2)
-    rotation = rotation * scale[:, None, None]
-    # A point p of the picture goes to R p + t, so the new picture reads the old one at the inverse.
-    inverse = torch.linalg.inv(rotation)
-    theta = torch.cat((inverse, -inverse @ shift[:, :, None]), -1)
-    grid = torch.nn.functional.affine_grid(theta, list(images.shape), align_corners=False)
-    images = torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    points = (points @ rotation.mT + shift[:, None] + 1) / 2
+    similarity = draw_similarity(batch, generator, math.radians(15), 0.15, 0.06)
+    images = warped(images, similarity)
+    points = (points @ similarity[..., :2].mT + similarity[:, None, :, 2] + 1) / 2
     grey = images.mean(1, keepdim=True).expand_as(images)
     images = torch.where((uniform(batch) < 0.3)[:, None, None, None], grey, images)
     gain, offset = 0.6 + 0.8 * uniform(batch, 1, 1, 1), uniform(batch, 1, 1, 1) - 0.5
