@@ -328,6 +328,7 @@ def parser() -> argparse.ArgumentParser:
     ):
         spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
         recipe.add_argument(*spellings, dest=name, type=kind, help=text)
+    recipe.add_argument("--gamma", type=float, help="of ExponentialLR, per epoch (default 0.98; nano 0.8)")
     recipe.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="inside SAM (default adam)")
     machine = p.add_argument_group("machine and output")
     machine.add_argument("--gpu", metavar="0,1", help="GPUs to use, one process each (default: the first, or the CPU)")
@@ -350,8 +351,8 @@ def config_from(args: argparse.Namespace) -> tuple[TrainConfig, Dataset]:
                          "python -m poster_ada.train --demo")
     dataset = open_dataset(root)
     names = ("augmentation", "select_on", "head", "margin", "scale", "t_alpha", "norm_source", "channel_order",
-             "pretrained", "epochs", "batch_size", "val_batch_size", "lr", "momentum", "label_smoothing", "rho", "seed",
-             "optimizer", "precision", "compile")
+             "pretrained", "epochs", "batch_size", "val_batch_size", "lr", "gamma", "momentum", "label_smoothing",
+             "rho", "seed", "optimizer", "precision", "compile")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     variant = {"mlp": {"feature_layer": True}, "irf": {"norm_source": "image"}, "da": {"augmentation": "adaface"}}
     published = {"token_mixing": False, "balanced": True} if affectnet else {}

@@ -44,7 +44,7 @@ _INTERPOLATIONS = (
     (v2.InterpolationMode.BICUBIC, True),
 )
 # For small networks that start from random weights: faces in the wild are not aligned to the pixel.
-WARP_ANGLE, WARP_SCALE, WARP_SHIFT = math.radians(12), 0.12, 0.06  # up to, either way; the shift in shares of the side
+WARP_ANGLE, WARP_SCALE, WARP_SHIFT = math.radians(8), 0.08, 0.04  # up to, either way; the shift in shares of the side
 
 AUGMENTATIONS = ("published", "adaface", "warp", "none")
 _CHUNK_BYTES = 2_200_000  # of int32 sums: larger temporaries leave the CPU's cache and are paged in anew every time
