@@ -80,7 +80,7 @@ def evaluate(stream: LandmarkStream, images: Tensor, points: Tensor) -> float:
 
 
 def train_landmarks(
-    data: str | Path = "data/demo", out: str | Path = NANO_LANDMARKS, epochs: int = 60, batch_size: int = 64,
+    data: str | Path = "data/demo", out: str | Path = NANO_LANDMARKS, epochs: int = 100, batch_size: int = 64,
     lr: float = 4e-3, seed: int = 123, quiet: bool = False,
 ) -> dict[str, object]:
     """Train, keep the epoch with the lowest error on a validation split, write its weights; returns the record.
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m poster_ada.landmarks", description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", default="data/demo", help="set with landmarks.csv (default data/demo)")
     parser.add_argument("--out", default=NANO_LANDMARKS, help="file to write (default: the one in the package)")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=123)
     args = parser.parse_args(argv)
     record = train_landmarks(args.data, args.out, args.epochs, seed=args.seed)
