@@ -99,8 +99,11 @@ class TrainConfig:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-# Random weights and small faces need larger steps; 300 epochs at 4e-5 suit a pretrained network.
-PRESET_RECIPES: dict[str, dict] = {"nano": dict(data="data/demo", epochs=10, batch_size=64, lr=2e-3, gamma=0.8)}
+# 300 epochs of SAM at 4e-5 suit a pretrained network. From random weights and 1,400 faces, two minutes teach more with
+# larger steps, no second pass, and faces that are moved a little.
+PRESET_RECIPES: dict[str, dict] = {
+    "nano": dict(data="data/demo", epochs=20, batch_size=64, lr=2e-3, gamma=0.86, rho=0.0, augmentation="warp"),
+}
 
 
 def recipe_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.2) -> Tensor:

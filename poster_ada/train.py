@@ -321,14 +321,14 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--pretrained", metavar="DIR", help="folder of the pretrained parts (default models/pretrain)")
     recipe = p.add_argument_group("recipe")
     for name, kind, text in (
-        ("epochs", int, "default 300; nano 10"), ("batch_size", int, "over all GPUs (default 200; nano 64)"),
+        ("epochs", int, "default 300; nano 20"), ("batch_size", int, "over all GPUs (default 200; nano 64)"),
         ("val_batch_size", int, "default 32"), ("lr", float, "default 4e-5; AdaFace on AffectNet 2e-6; nano 2e-3"),
         ("momentum", float, "of --optimizer sgd (default 0.9)"), ("label_smoothing", float, "default 0.2"),
-        ("rho", float, "SAM's radius; 0 is plain training (default 0.05)"), ("seed", int, "default 123"),
+        ("rho", float, "SAM's radius; 0 is plain training (default 0.05; nano 0)"), ("seed", int, "default 123"),
     ):
         spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
         recipe.add_argument(*spellings, dest=name, type=kind, help=text)
-    recipe.add_argument("--gamma", type=float, help="of ExponentialLR, per epoch (default 0.98; nano 0.8)")
+    recipe.add_argument("--gamma", type=float, help="of ExponentialLR, per epoch (default 0.98; nano 0.86)")
     recipe.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="inside SAM (default adam)")
     machine = p.add_argument_group("machine and output")
     machine.add_argument("--gpu", metavar="0,1", help="GPUs to use, one process each (default: the first, or the CPU)")
