@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .errors import InputError
 from .poster import PRESETS, PosterConfig
+from .precision import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,13 @@ class TrainConfig:
     rho: float = 0.05  # SAM's radius; 0 trains without SAM
     label_smoothing: float = 0.2
     seed: int = 123
-    precision: str = "auto"  # bfloat16 where a GPU has it, else float32
+    precision: str = "auto"  # bfloat16 where the machine multiplies it natively, else float32
     compile: bool = False
 
     def __post_init__(self) -> None:
         choices = {
             "select_on": ("validation", "test"), "optimizer": ("adam", "adamw", "sgd"),
-            "augmentation": ("published", "adaface", "none"), "precision": ("auto", "float32", "bfloat16"),
+            "augmentation": ("published", "adaface", "none"), "precision": PRECISIONS,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
