@@ -99,7 +99,7 @@ def prepared(model: Poster, device: torch.device, precision: str, protocol: str)
     Its training mode is put back afterwards. The label-margin protocol, which moves the head's state, gets the model
     itself instead of the fast copy. Raises InputError for an unknown precision.
     """
-    dtype = resolve_precision(precision, device)
+    dtype = resolve_precision(precision, device, model.config)
     training = model.training
     model.to(device).eval()
     try:

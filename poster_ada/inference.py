@@ -93,9 +93,9 @@ def fast(model: Poster, precision: str = "auto") -> FastPoster:
     Args:
         model: on the device that will predict.
         precision: `float32` agrees with the model to 1e-4; `bfloat16` keeps 8 bits of each value; `auto` is bfloat16
-            where the device multiplies it natively, else float32.
+            where the device multiplies it natively and the model gains from it, else float32.
 
     Raises:
         InputError: the precision is unknown.
     """
-    return FastPoster(model, resolve_precision(precision, next(model.parameters()).device))
+    return FastPoster(model, resolve_precision(precision, next(model.parameters()).device, model.config))

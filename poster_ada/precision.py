@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 
 from .errors import InputError
+from .poster import PosterConfig
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+CPU_LEAST_WIDTH = 256  # of tokens; in narrower models (nano) converting costs a CPU what multiplying saves
 
 
-def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the device multiplies it natively, else float32.
+def resolve_precision(precision: str, device: torch.device, config: PosterConfig) -> torch.dtype:
+    """`auto` is bfloat16 where the device multiplies it natively and the model is wide enough to gain, else float32.
 
     Raises:
         InputError: the precision is unknown.
@@ -18,7 +20,8 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
     if precision == "auto":
-        precision = "bfloat16" if multiplies_bfloat16(device) else "float32"
+        gains = device.type != "cpu" or config.embed_dim >= CPU_LEAST_WIDTH
+        precision = "bfloat16" if gains and multiplies_bfloat16(device) else "float32"
     return getattr(torch, precision)
 
 

@@ -40,7 +40,7 @@ class TrainConfig:
     rho: float = 0.05  # SAM's radius; 0 trains without SAM
     label_smoothing: float = 0.2
     seed: int = 123
-    precision: str = "auto"  # bfloat16 where the machine multiplies it natively, else float32
+    precision: str = "auto"  # see precision.py
     compile: bool = False
 
     def __post_init__(self) -> None:

@@ -84,10 +84,11 @@ def test(args: argparse.Namespace) -> None:
                           quiet=args.quiet, workers=args.workers)
 
     scores = metrics(predictions)
+    dtype = resolve_precision(args.precision, torch.device(device), model.config)
     record: dict[str, Any] = {
         "data": dataset.name, "protocol": args.protocol, "checkpoint": checkpoint.name, "sha256": sha256(checkpoint),
         "size": size_name(model.config), "head": model.config.head, "channel_order": model.config.channel_order,
-        "precision": str(resolve_precision(args.precision, torch.device(device))).removeprefix("torch."),
+        "precision": str(dtype).removeprefix("torch."),
         "faces": len(predictions),
     }
     if margin_free:

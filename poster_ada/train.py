@@ -177,7 +177,7 @@ def train(
 
     accelerator = Accelerator(cpu=device == "cpu")
     device, main = accelerator.device, accelerator.is_main_process
-    dtype = resolve_precision(config.precision, device)
+    dtype = resolve_precision(config.precision, device, config.model)
     torch.manual_seed(config.seed)
     model = Poster(config.model)
     loaded = load_pretrained_parts(model, config.pretrained)
