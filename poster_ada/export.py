@@ -130,15 +130,17 @@ def export(model: Poster, path: str | Path, precision: str = "float32", calibrat
         raise InputError("int8 needs faces to calibrate on; give --calibrate a face set.")
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = json.dumps({"config": model.config.to_dict(), "precision": precision})
-    program = captured(model)
+    require("onnxscript")
+    program = torch.onnx.export(captured(model), dynamo=True, external_data=False, verbose=False)
     if kind == "onnx":
-        require("onnxscript")
-        written = torch.onnx.export(program, dynamo=True, external_data=False, verbose=False)
-        written.model.metadata_props[KEY] = metadata
-        written.save(path)
+        program.model.metadata_props[KEY] = metadata
+        program.save(path)
         return
     ov = require("openvino")
-    converted = ov.convert_model(program)
+    with tempfile.TemporaryDirectory() as folder:
+        # By way of ONNX, which keeps PReLU whole: OpenVINO then merges it into the convolution before it.
+        program.save(Path(folder) / "poster.onnx")
+        converted = ov.convert_model(Path(folder) / "poster.onnx")
     if precision == "int8":
         converted = quantised(converted, model.config, calibration)
     converted.set_rt_info(metadata, KEY)
