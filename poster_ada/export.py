@@ -31,7 +31,7 @@ from .poster import Poster, PosterConfig
 PRECISIONS = {"openvino": ("float32", "bfloat16", "int8"), "onnx": ("float32",)}
 SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
 REQUEST = 16  # images per request: more are no faster and take more memory
-CALIBRATION_FACES = 128
+CALIBRATION_FACES = 64
 LEAST_AGREEMENT = 0.995
 KEY = "poster_ada"  # under which both formats carry the configuration and the precision
 
@@ -162,7 +162,7 @@ def captured(model: Poster) -> torch.export.ExportedProgram:
 
 
 def quantised(converted: Any, config: PosterConfig, faces: FaceSplit) -> Any:
-    """int8 matrix products and convolutions, ranges from at most 128 faces."""
+    """int8 matrix products and convolutions, ranges from at most 64 faces."""
     nncf = require("nncf")
     nncf.set_log_level("ERROR")
     batches = [images.numpy() for images in calibration_images(config, faces)]
