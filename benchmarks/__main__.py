@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for measured in getattr(bench, part)():
                 rows += measured
                 print(pd.DataFrame(measured).dropna(axis=1).to_string(index=False, float_format="%.4g"), flush=True)
-    write_report(pd.DataFrame(rows), given.out, bench.machine)
+                write_report(pd.DataFrame(rows), given.out, bench.machine)  # now: what follows may be stopped
     print(f"everything is in {given.out}", file=sys.stderr)
 
 
