@@ -19,6 +19,7 @@ import torch
 from benchmarks.data_pipeline import pipelines
 from benchmarks.limit import multiply_rate, prediction_operations, step_operations
 from benchmarks.memory import peak_memory
+from benchmarks.profile import time_by_operation
 from benchmarks.report import PARTS, write_report
 from benchmarks.timing import Work, alternate
 from benchmarks.ways import model_of, prediction, prediction_ways, predictor, training_step, training_ways
@@ -91,6 +92,10 @@ class Bench:
         for size, batch in jobs:
             ways = {way: training_step(way, size, batch, self.device) for way in training_ways(self.device)}
             rows = self.limited(self.rows("training", size, batch, ways), step_operations(model_of(size, self.device)))
+            if self.given.profile:
+                self.given.out.mkdir(parents=True, exist_ok=True)
+                text = time_by_operation(ways[rows[-1]["way"]], self.device)
+                (self.given.out / f"{self.machine}-{size}-step.txt").write_text(f"{size}, {rows[-1]['way']}\n{text}")
             del ways
             for row in rows:
                 row["rafdb_epoch_seconds"] = RAFDB_TRAINING_FACES / row["rate"]
@@ -146,6 +151,7 @@ def parser() -> argparse.ArgumentParser:
                    "compare predictions on (default data/demo)")
     p.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights for the agreement (default random ones)")
     p.add_argument("--repeats", type=int, default=5, help="rounds, of which the median counts (default 5)")
+    p.add_argument("--profile", action="store_true", help="also write what the last way's training step spends time on")
     p.add_argument("--out", type=Path, metavar="DIR", default=Path("benchmarks/results"))
     return p
 
@@ -166,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for measured in getattr(bench, part)():
                 rows += measured
                 print(pd.DataFrame(measured).dropna(axis=1).to_string(index=False, float_format="%.4g"), flush=True)
-    write_report(pd.DataFrame(rows), given.out, bench.machine)
+                write_report(pd.DataFrame(rows), given.out, bench.machine)  # now: what follows may be stopped
     print(f"everything is in {given.out}", file=sys.stderr)
 
 

@@ -22,12 +22,14 @@ WAYS = {"plain": figures.NEUTRAL_COLOUR, "float32": "#56B4E9", "default": "#0072
 
 
 def write_report(rows: pd.DataFrame, folder: Path, machine: str) -> None:
-    """Write `machine`.{csv,md,pdf,png}; parts that `rows` leave out keep their rows of an earlier run."""
+    """Write `machine`.{csv,md,pdf,png}; parts and models that `rows` leave out keep an earlier run's."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{machine}.csv"
     if path.is_file():
         earlier = pd.read_csv(path)
-        rows = pd.concat([earlier[~earlier["part"].isin(rows["part"].unique())], rows], ignore_index=True)
+        jobs = set(map(tuple, rows[["part", "model"]].fillna("").to_numpy()))
+        kept = [job not in jobs for job in map(tuple, earlier[["part", "model"]].fillna("").to_numpy())]
+        rows = pd.concat([earlier[kept], rows], ignore_index=True)
     rows = rows.sort_values("part", key=lambda parts: parts.map(PARTS.index), kind="stable")
     rows = rows.reindex(columns=[name for name in COLUMNS if name in rows]).dropna(axis=1, how="all")
     write_atomically(path, lambda temporary: rows.to_csv(temporary, index=False, float_format="%.5g"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def prediction_ways(device: torch.device) -> list[str]:
     return ["plain", "float32", "default", *(["compiled", "cuda-graph"] if device.type == "cuda" else []), *extra]
 
 
-def predictor(way: str, model: Poster, calibration: FaceSplit | None = None, folder: Path | None = None):
+def predictor(
+    way: str, model: Poster, calibration: FaceSplit | None = None, folder: Path | None = None
+) -> Callable[[Tensor], Tensor]:
     """A callable from images to logits. Exports go to `folder`, calibrated on `calibration`, and are used again."""
     if way == "plain":
         return PlainPoster(model).to(next(model.parameters()).device).eval()
@@ -76,7 +79,7 @@ class OneBatch(list):
 
 def training_ways(device: torch.device) -> list[str]:
     """Names for `training_step`, in the order of the table."""
-    return ["plain", "float32", "default", *(["compiled"] if device.type == "cuda" else [])]
+    return ["plain", "float32", "default", *(["compiled", "cuda-graph"] if device.type == "cuda" else [])]
 
 
 def training_step(way: str, size: str, batch: int, device: torch.device) -> Work:
@@ -95,9 +98,9 @@ def training_step(way: str, size: str, batch: int, device: torch.device) -> Work
 
         return work
     model.to(memory_format=torch.channels_last)
-    if way == "compiled":
-        model.image_stream.compile()
-        model.fusion.compile()
+    if way in ("compiled", "cuda-graph"):
+        for part in (model.image_stream, model.fusion):
+            part.compile(mode="reduce-overhead" if way == "cuda-graph" else "default")
     sam = Sam(make_optimizer(config, [p for p in model.parameters() if p.requires_grad]), config.rho)
     accelerator = Accelerator(cpu=device.type == "cpu")
     objective = accelerator.prepare_model(Objective(model, config.label_smoothing))

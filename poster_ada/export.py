@@ -31,7 +31,7 @@ from .poster import Poster, PosterConfig
 PRECISIONS = {"openvino": ("float32", "bfloat16", "int8"), "onnx": ("float32",)}
 SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
 REQUEST = 16  # images per request: more are no faster and take more memory
-CALIBRATION_FACES = 128
+CALIBRATION_FACES = 64
 LEAST_AGREEMENT = 0.995
 KEY = "poster_ada"  # under which both formats carry the configuration and the precision
 
@@ -130,15 +130,17 @@ def export(model: Poster, path: str | Path, precision: str = "float32", calibrat
         raise InputError("int8 needs faces to calibrate on; give --calibrate a face set.")
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = json.dumps({"config": model.config.to_dict(), "precision": precision})
-    program = captured(model)
+    require("onnxscript")
+    program = torch.onnx.export(captured(model), dynamo=True, external_data=False, verbose=False)
     if kind == "onnx":
-        require("onnxscript")
-        written = torch.onnx.export(program, dynamo=True, external_data=False, verbose=False)
-        written.model.metadata_props[KEY] = metadata
-        written.save(path)
+        program.model.metadata_props[KEY] = metadata
+        program.save(path)
         return
     ov = require("openvino")
-    converted = ov.convert_model(program)
+    with tempfile.TemporaryDirectory() as folder:
+        # By way of ONNX, which keeps PReLU whole: OpenVINO then merges it into the convolution before it.
+        program.save(Path(folder) / "poster.onnx")
+        converted = ov.convert_model(Path(folder) / "poster.onnx")
     if precision == "int8":
         converted = quantised(converted, model.config, calibration)
     converted.set_rt_info(metadata, KEY)
@@ -160,7 +162,7 @@ def captured(model: Poster) -> torch.export.ExportedProgram:
 
 
 def quantised(converted: Any, config: PosterConfig, faces: FaceSplit) -> Any:
-    """int8 matrix products and convolutions, ranges from at most 128 faces."""
+    """int8 matrix products and convolutions, ranges from at most 64 faces."""
     nncf = require("nncf")
     nncf.set_log_level("ERROR")
     batches = [images.numpy() for images in calibration_images(config, faces)]

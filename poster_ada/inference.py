@@ -65,6 +65,9 @@ class FastPoster(Poster):
         """Stays in evaluation mode: folded BatchNorms have nothing left to train."""
         return super().train(False)
 
+    def __repr__(self) -> str:
+        return f"FastPoster(depth {self.config.depth}, {self.config.head} head, {self.dtype})"
+
     def ready(self, images: Tensor) -> Tensor:
         """The pixels that both streams see, in the streams' precision and memory layout."""
         return self.downsample(images).to(self.dtype, memory_format=torch.channels_last)

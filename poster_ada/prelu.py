@@ -23,7 +23,7 @@ class _Prelu(torch.autograd.Function):
         above = torch.ops.aten.threshold_backward(gradient, x, 0)  # the gradient where x > 0, else 0
         below = gradient - above
         along_x = torch.addcmul(above, below, weight.view(-1, *(1,) * (x.ndim - 2)))
-        return along_x, below.mul_(x).sum(dim=(0, *range(2, x.ndim)))
+        return along_x, (below * x).sum(dim=(0, *range(2, x.ndim)))
 
 
 class PReLU(nn.PReLU):

@@ -69,6 +69,10 @@ def test_the_model_is_left_as_it_was_and_the_copy_does_not_train():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_the_copy_can_be_printed_and_auto_keeps_a_narrow_model_in_float32():
+    assert repr(fast(trained_like())) == "FastPoster(depth 2, mlp head, torch.float32)"
+
+
 def test_an_unknown_precision_is_refused():
     with pytest.raises(InputError, match="int4"):
         fast(trained_like(), "int4")
