@@ -62,8 +62,11 @@ class TrainConfig:
 
         Args:
             preset: `nano`, `small`, `base` or `large`; `nano` has its own schedule, made for random weights.
-            choices: fields of `TrainConfig` and of `PosterConfig`. Fields left out keep the preset's values.
+            choices: fields of `TrainConfig` and of `PosterConfig`. Fields left out keep the preset's values. `head` may
+                also name one of `HEAD_RECIPES`, whose settings apply unless they are given here.
         """
+        choices = HEAD_RECIPES.get(choices.get("head"), {}) | {
+            key: value for key, value in choices.items() if key != "head" or value not in HEAD_RECIPES}
         if preset not in PRESETS:
             raise InputError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}.")
         own = {f.name for f in fields(cls)} - {"model", "preset"}
@@ -100,6 +103,9 @@ class TrainConfig:
 
 # Random weights and small faces need larger steps; 300 epochs at 4e-5 suit a pretrained network.
 PRESET_RECIPES: dict[str, dict] = {"nano": dict(data="data/demo", epochs=10, batch_size=64, lr=2e-3, gamma=0.8)}
+
+# Heads with settings other than the published ones, by a name that stands for all of them.
+HEAD_RECIPES: dict[str, dict] = {}
 
 
 def recipe_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.2) -> Tensor:
