@@ -196,7 +196,7 @@ def read_results(folder: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"there is no {path}; run the study first, or give its folder with --results.")
     text = dict.fromkeys(("id", "setting", "pretrained", "right"), str)
-    return pd.read_csv(path, dtype=text, float_precision="round_trip")
+    return pd.read_csv(path, dtype=text)
 
 
 def write_results(table: pd.DataFrame, folder: Path) -> None:
@@ -248,7 +248,7 @@ def parser() -> argparse.ArgumentParser:
     """Command line."""
     p = argparse.ArgumentParser(
         "python -m poster_ada.study", description="Compare AdaFace's head with MLP on a set of real faces, over many "
-        "runs. Finished runs are kept: the same command goes on where it stopped. Several processes may share a folder.")
+        "runs. Finished runs are kept, and the same command goes on; several processes may share a folder.")
     p.add_argument("--data", metavar="ROOT", help="face set, e.g. from: python -m poster_ada.data fetch faces")
     p.add_argument("--preset", choices=tuple(PRESETS), default="nano", help="model size (default nano)")
     p.add_argument("--stage", choices=STAGES, nargs="+", default=STAGES, help="which part (default all)")
