@@ -186,13 +186,13 @@ def findings(table: pd.DataFrame) -> list[str]:
             pooled = own[own["kind"] == "all"].set_index("norm_source")
             sentences.append(
                 f"Norm and known quality over all faults, {NAMES[setting]}: "
-                + ", ".join(f"{SOURCE_NAMES[source]} r = {interval_text_2(*row)}" for source, row in
+                + ", ".join(f"{SOURCE_NAMES[source]} r = {_correlation(*row)}" for source, row in
                             pooled[["r", "interval"]].iterrows())
                 + f". AdaFace reports about {CORRELATION_OF_ADAFACE}.")
             single = own[own["kind"] != "all"]
             top = single.loc[single["r"].idxmax()]
             sentences.append(f"Its best single case is {top['kind']}, {SOURCE_NAMES[top['norm_source']]}: "
-                             f"r = {interval_text_2(top['r'], top['interval'])}.")
+                             f"r = {_correlation(top['r'], top['interval'])}.")
     for setting, baseline in PAIRS[:1] + PAIRS[2:4]:
         if (setting, baseline) in pairs.index:
             sentences.append(f"On degraded faces (mean of every kind and severity) {NAMES[setting]} is "
@@ -208,7 +208,7 @@ def findings(table: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def interval_text_2(mean: float, half_width: float) -> str:
+def _correlation(mean: float, half_width: float) -> str:
     """`0.12 +- 0.03`."""
     return f"{mean:+.2f}" + ("" if np.isnan(half_width) else f" \N{PLUS-MINUS SIGN} {half_width:.2f}")
 
@@ -353,8 +353,12 @@ def paper_section(table: pd.DataFrame, figures: list[str]) -> str:
         f"the {first['preset']} model, {first['epochs']} epochs from random weights{given}. The numbers compare heads; "
         "they are not to be compared with published accuracies.",
         *(f"- {sentence}" for sentence in findings(table)),
-        *(f'#wide[#figure(image("{name}.pdf", width: {"50" if name == "study_protocol" else "100"}%), '
-          f"caption: [{FIGURES[name][1]}])]" for name in figures),
+        *(_figure(name) for name in figures),
     ]
     wide = "#let wide(body) = place(auto, scope: \"parent\", float: true, body)"
     return "\n\n".join([wide, *parts]) + "\n"
+
+
+def _figure(name: str) -> str:
+    text = f'#figure(image("{name}.pdf", width: 100%), caption: [{FIGURES[name][1]}])'
+    return text if name == "study_protocol" else f"#wide[{text}]"
