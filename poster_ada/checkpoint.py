@@ -29,7 +29,7 @@ from .image_stream import ImageStream
 from .landmark_stream import LandmarkStream
 from .poster import Poster, PosterConfig
 
-IR50_FILE, MOBILEFACENET_FILE = "ir50.pth", "mobilefacenet_model_best.pth.tar"
+PRETRAINED_FILES = IR50_FILE, MOBILEFACENET_FILE = "ir50.pth", "mobilefacenet_model_best.pth.tar"
 STATE_PREFIX = "training/"  # of tensors in this project's files that are not the model's
 NANO_LANDMARKS = Path(__file__).parent / "weights" / "nano_landmarks.safetensors"
 # In every published file and used by no published computation.
@@ -301,25 +301,28 @@ def load_pretrained_parts(model: Poster, directory: str | Path) -> list[str]:
     Returns:
         The names of the files that were loaded.
     """
-    if model.config.embed_dim != 512:
+    config = model.config
+    files = pretrained_files(config, directory)
+    if NANO_LANDMARKS in files:
         description, tensors = read_own(NANO_LANDMARKS)
-        if description["model"] != landmark_fields(model.config):
-            _warn_once(NANO_LANDMARKS.parent, "landmark weights for this size")
-            return []
-        if model.config.channel_order != description["training"]["channel_order"]:
+        if config.channel_order != description["training"]["channel_order"]:
             tensors["stem.0.conv.weight"] = tensors["stem.0.conv.weight"].flip(1)
         _fill(model.landmark_stream, tensors, NANO_LANDMARKS, lambda name: name)
-        return [NANO_LANDMARKS.name]
-    loaded, missing = [], []
-    for file, load, part in (
-        (IR50_FILE, load_ir50, model.image_stream), (MOBILEFACENET_FILE, load_mobilefacenet, model.landmark_stream)
-    ):
-        path = Path(directory) / file
-        if path.is_file():
-            load(part, path)
-            loaded.append(file)
-        else:
-            missing.append(file)
-    if missing:
-        _warn_once(Path(directory), " and ".join(missing))
-    return loaded
+    elif config.embed_dim != 512:
+        _warn_once(NANO_LANDMARKS.parent, "landmark weights for this size")
+    else:
+        for path in files:
+            if path.name == IR50_FILE:
+                load_ir50(model.image_stream, path)
+            else:
+                load_mobilefacenet(model.landmark_stream, path)
+        if missing := [name for name in PRETRAINED_FILES if Path(directory, name) not in files]:
+            _warn_once(Path(directory), " and ".join(missing))
+    return [path.name for path in files]
+
+
+def pretrained_files(config: PosterConfig, directory: str | Path) -> list[Path]:
+    """The files that `load_pretrained_parts` would read for a model of this configuration; absent ones are left out."""
+    if config.embed_dim == 512:
+        return [path for name in PRETRAINED_FILES if (path := Path(directory, name)).is_file()]
+    return [NANO_LANDMARKS] if read_own(NANO_LANDMARKS)[0]["model"] == landmark_fields(config) else []

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from .checkpoint import IR50_FILE, MOBILEFACENET_FILE, read_published_tensors
+from .checkpoint import PRETRAINED_FILES, read_published_tensors
 from .errors import InputError, command
 
 FOLDERS = {
-    "pretrained": ("1X9pE-NmyRwvBGpVzJOEvLqRPRfk_Siwq", Path("models/pretrain"), (IR50_FILE, MOBILEFACENET_FILE)),
+    "pretrained": ("1X9pE-NmyRwvBGpVzJOEvLqRPRfk_Siwq", Path("models/pretrain"), PRETRAINED_FILES),
     "rafdb": ("1jeCPTGjBL8YgKKB9YrI9TYZywme8gymv", Path("checkpoint"), ("rafdb_best.pth",)),
 }
 

@@ -19,6 +19,7 @@ from tqdm import trange
 
 from .checkpoint import NANO_LANDMARKS, landmark_fields, write_atomically
 from .data import EvaluationTransform, FaceSplit, open_dataset, split_train_validation
+from .data.transforms import draw_similarity, warped
 from .errors import InputError, command
 from .landmark_stream import LandmarkStream
 from .poster import PRESETS, PosterConfig
@@ -53,16 +54,9 @@ def warp(images: Tensor, points: Tensor, generator: torch.Generator) -> tuple[Te
     images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     flipped = points[:, MIRROR] * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
     points = torch.where(mirrored[:, None, None], flipped, points) * 2 - 1
-    angle, scale = (uniform(batch) - 0.5) * math.pi / 6, 0.85 + 0.3 * uniform(batch)
-    shift = (uniform(batch, 2) - 0.5) * 0.24
-    rotation = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), -1).view(batch, 2, 2)
-    rotation = rotation * scale[:, None, None]
-    # A point p of the picture goes to R p + t, so the new picture reads the old one at the inverse.
-    inverse = torch.linalg.inv(rotation)
-    theta = torch.cat((inverse, -inverse @ shift[:, :, None]), -1)
-    grid = torch.nn.functional.affine_grid(theta, list(images.shape), align_corners=False)
-    images = torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    points = (points @ rotation.mT + shift[:, None] + 1) / 2
+    similarity = draw_similarity(batch, generator, math.radians(15), 0.15, 0.06)
+    images = warped(images, similarity)
+    points = (points @ similarity[..., :2].mT + similarity[:, None, :, 2] + 1) / 2
     grey = images.mean(1, keepdim=True).expand_as(images)
     images = torch.where((uniform(batch) < 0.3)[:, None, None, None], grey, images)
     gain, offset = 0.6 + 0.8 * uniform(batch, 1, 1, 1), uniform(batch, 1, 1, 1) - 0.5
@@ -86,7 +80,7 @@ def evaluate(stream: LandmarkStream, images: Tensor, points: Tensor) -> float:
 
 
 def train_landmarks(
-    data: str | Path = "data/demo", out: str | Path = NANO_LANDMARKS, epochs: int = 60, batch_size: int = 64,
+    data: str | Path = "data/demo", out: str | Path = NANO_LANDMARKS, epochs: int = 100, batch_size: int = 64,
     lr: float = 4e-3, seed: int = 123, quiet: bool = False,
 ) -> dict[str, object]:
     """Train, keep the epoch with the lowest error on a validation split, write its weights; returns the record.
@@ -143,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m poster_ada.landmarks", description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", default="data/demo", help="set with landmarks.csv (default data/demo)")
     parser.add_argument("--out", default=NANO_LANDMARKS, help="file to write (default: the one in the package)")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=123)
     args = parser.parse_args(argv)
     record = train_landmarks(args.data, args.out, args.epochs, seed=args.seed)

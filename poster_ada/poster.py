@@ -94,7 +94,7 @@ PRESETS = {
     # The same architecture for two CPU cores and no download: small faces, narrow streams, tokens that are positions.
     "nano": PosterConfig(
         image_size=48, stream_size=48, image_widths=(16, 16, 32, 64), image_blocks=(1, 1, 2), spatial_tokens=True,
-        landmark_stem=16, landmark_stages=((16, 2, 2, 1, 2), (32, 4, 2, 2, 2)), grid=6, embed_dim=64, depth=2,
+        landmark_stem=16, landmark_stages=((32, 2, 2, 2, 2), (64, 4, 2, 3, 2)), grid=6, embed_dim=64, depth=2,
         num_heads=2, drop_path_rate=0.0,
     ),
 }

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from .checkpoint import load_checkpoint, read_own, write_atomically
+from .checkpoint import load_checkpoint, pretrained_files, read_own, write_atomically
 from .data import Dataset
 from .errors import InputError
 from .poster import Poster
@@ -91,11 +91,20 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
+def pretrained_fingerprint(config: TrainConfig) -> str:
+    """SHA-256 of the pretrained files that a run with this configuration starts from."""
+    digest = hashlib.sha256()
+    for path in pretrained_files(config.model, config.pretrained):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def default_folder(config: TrainConfig, dataset: Dataset) -> Path:
-    """`runs/<preset>-<head>-<data>-seed<seed>-<key>`: the same settings on the same data share a folder."""
+    """`runs/<preset>-<head>-<data>-seed<seed>-<key>`: the same settings, data and starting weights share a folder."""
     data = re.sub(r"[^a-z0-9]+", "-", dataset.name.lower()).strip("-")
-    name = f"{config.preset}-{config.model.head}-{data}-seed{config.seed}-{config.key(fingerprint(dataset))}"
-    return Path("runs") / name
+    key = config.key(fingerprint(dataset), pretrained_fingerprint(config))
+    return Path("runs") / f"{config.preset}-{config.model.head}-{data}-seed{config.seed}-{key}"
 
 
 def environment() -> dict[str, str]:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from .checkpoint import STATE_PREFIX, load_pretrained_parts, read_own, save_checkpoint
 from .data import Dataset, FaceLoader, FaceSplit, TrainingTransform, open_dataset, split_train_validation
 from .data.pictures import WORKERS
+from .data.transforms import AUGMENTATIONS
 from .errors import InputError, command
 from .evaluate import predict
 from .heads import HEADS
@@ -303,7 +304,8 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--dataset", choices=("rafdb", "affectnet", "affectnet8class"), default="rafdb",
                       help="published data set: sets its variant, learning rate and sampling (default rafdb)")
     data.add_argument("--data", metavar="ROOT", help="folder (default data/raf-basic, or data/AffectNet)")
-    data.add_argument("--augmentation", choices=("published", "adaface", "none"), help="adaface is the report's w/DA")
+    data.add_argument("--augmentation", choices=AUGMENTATIONS,
+                      help="adaface is the report's w/DA; warp adds small turns, zooms and shifts (nano's default)")
     data.add_argument("--select-on", choices=("validation", "test"), help="split that picks the best epoch; test is "
                       "the published way and makes the result optimistic (default validation, 10 %% of train)")
     data.add_argument("--workers", type=int, default=WORKERS, help=f"processes that decode faces (default {WORKERS})")
@@ -320,13 +322,14 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--pretrained", metavar="DIR", help="folder of the pretrained parts (default models/pretrain)")
     recipe = p.add_argument_group("recipe")
     for name, kind, text in (
-        ("epochs", int, "default 300; nano 24"), ("batch_size", int, "over all GPUs (default 200; nano 64)"),
+        ("epochs", int, "default 300; nano 20"), ("batch_size", int, "over all GPUs (default 200; nano 64)"),
         ("val_batch_size", int, "default 32"), ("lr", float, "default 4e-5; AdaFace on AffectNet 2e-6; nano 2e-3"),
         ("momentum", float, "of --optimizer sgd (default 0.9)"), ("label_smoothing", float, "default 0.2"),
-        ("rho", float, "SAM's radius; 0 is plain training (default 0.05)"), ("seed", int, "default 123"),
+        ("rho", float, "SAM's radius; 0 is plain training (default 0.05; nano 0)"), ("seed", int, "default 123"),
     ):
         spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
         recipe.add_argument(*spellings, dest=name, type=kind, help=text)
+    recipe.add_argument("--gamma", type=float, help="of ExponentialLR, per epoch (default 0.98; nano 0.86)")
     recipe.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="inside SAM (default adam)")
     machine = p.add_argument_group("machine and output")
     machine.add_argument("--gpu", metavar="0,1", help="GPUs to use, one process each (default: the first, or the CPU)")
@@ -349,8 +352,8 @@ def config_from(args: argparse.Namespace) -> tuple[TrainConfig, Dataset]:
                          "python -m poster_ada.train --demo")
     dataset = open_dataset(root)
     names = ("augmentation", "select_on", "head", "margin", "scale", "t_alpha", "norm_source", "channel_order",
-             "pretrained", "epochs", "batch_size", "val_batch_size", "lr", "momentum", "label_smoothing", "rho", "seed",
-             "optimizer", "precision", "compile")
+             "pretrained", "epochs", "batch_size", "val_batch_size", "lr", "gamma", "momentum", "label_smoothing",
+             "rho", "seed", "optimizer", "precision", "compile")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     variant = {"mlp": {"feature_layer": True}, "irf": {"norm_source": "image"}, "da": {"augmentation": "adaface"}}
     published = {"token_mixing": False, "balanced": True} if affectnet else {}

@@ -1,5 +1,6 @@
 """The network's input equals the published one, and augmentation has the published statistics."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ from torchvision.transforms import v2
 
 from poster_ada.data.degrade import SEVERITIES, degrade
 from poster_ada.data.resize import resize_on_grid
-from poster_ada.data.transforms import MEAN, STD, EvaluationTransform, TrainingTransform
+from poster_ada.data.transforms import (
+    MEAN,
+    STD,
+    EvaluationTransform,
+    TrainingTransform,
+    draw_similarity,
+    warped,
+)
 from poster_ada.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden" / "preprocess.npz"
@@ -245,3 +253,20 @@ def test_transforming_works_under_inference_mode():
     expected = EvaluationTransform()(pictures)
     with torch.inference_mode():
         assert torch.equal(EvaluationTransform()(pictures), expected)
+
+
+def test_warp_moves_a_point_where_its_similarity_says():
+    similarity = draw_similarity(200, seeded(3), math.radians(12), 0.12, 0.06)
+    zoom = similarity[:, :, :2].det().sqrt()
+    turn = torch.atan2(similarity[:, 1, 0], similarity[:, 0, 0])
+    assert 0.88 <= zoom.min() < 0.90 and 1.10 < zoom.max() <= 1.12
+    assert math.radians(11) < turn.abs().max() <= math.radians(12) and abs(turn.mean()) < math.radians(1.5)
+    assert 0.11 < similarity[:, :, 2].abs().max() <= 0.12  # of a side that is 2 long
+    pictures = torch.zeros(200, 1, 101, 101)
+    pictures[:, :, 70, 30] = 1  # x = -0.396, y = 0.396
+    rows, columns = torch.meshgrid(*[(2 * torch.arange(101) + 1) / 101 - 1] * 2, indexing="ij")
+    moved = warped(pictures, similarity)[:, 0]
+    centre = torch.stack([(moved * axis).sum((1, 2)) / moved.sum((1, 2)) for axis in (columns, rows)], 1)
+    start = torch.tensor([columns[70, 30], rows[70, 30]])
+    expected = (similarity[:, :, :2] @ start) + similarity[:, :, 2]
+    assert (centre - expected).abs().max() < 1 / 101  # half a pixel

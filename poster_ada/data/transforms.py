@@ -43,6 +43,10 @@ _INTERPOLATIONS = (
     (v2.InterpolationMode.BICUBIC, False),
     (v2.InterpolationMode.BICUBIC, True),
 )
+# For small networks that start from random weights: faces in the wild are not aligned to the pixel.
+WARP_ANGLE, WARP_SCALE, WARP_SHIFT = math.radians(8), 0.08, 0.04  # up to, either way; the shift in shares of the side
+
+AUGMENTATIONS = ("published", "adaface", "warp", "none")
 _CHUNK_BYTES = 2_200_000  # of int32 sums: larger temporaries leave the CPU's cache and are paged in anew every time
 
 
@@ -114,6 +118,7 @@ class AugmentationDraw:
     interpolation: Tensor  # int64 (B, 2): down and up
     jitter: Tensor  # float (B, 3): brightness, contrast, saturation; 1 where not chosen
     jitter_order: Tensor  # int64 (B, 3)
+    warp: Tensor  # float (B, 2, 3): as `draw_similarity` gives them
 
     def __len__(self) -> int:
         return len(self.flip)
@@ -129,15 +134,15 @@ class TrainingTransform(EvaluationTransform):
     "published": with probability 1/2 one of {horizontal flip, Gaussian noise of variance 30, rounded to 8 bits}; then a
     random horizontal flip, the resize, normalisation, and RandomErasing to 0 (p 0.5, area 0.02..0.1, ratio 0.3..3.3).
     "adaface": before that, each with probability 0.2, AdaFace's crop pasted in place on black, low resolution, and
-    photometric change. "none": no augmentation.
+    photometric change. "warp": "published" after a small rotation, zoom and shift. "none": no augmentation.
     """
 
     augmentation: str = "published"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.augmentation not in ("published", "adaface", "none"):
-            raise InputError(f"augmentation is 'published', 'adaface' or 'none', not {self.augmentation!r}.")
+        if self.augmentation not in AUGMENTATIONS:
+            raise InputError(f"augmentation is one of {', '.join(AUGMENTATIONS)}, not {self.augmentation!r}.")
 
     def __call__(self, images: Tensor, generator: torch.Generator, full: bool = False) -> Tensor:
         """uint8 (B, 3, H, W) RGB -> float32 (B, 3, stream_size, stream_size); `generator` is a CPU generator."""
@@ -163,8 +168,9 @@ class TrainingTransform(EvaluationTransform):
         interpolation = torch.randint(len(_INTERPOLATIONS), (count, 2), generator=generator)
         jitter = uniform(1 - JITTER, 1 + JITTER, 3).where(chance(ADAFACE_PROBABILITY)[:, None], 1.0)
         jitter_order = torch.rand(count, 3, generator=generator).argsort(1)
+        warp = draw_similarity(count, generator, WARP_ANGLE, WARP_SCALE, WARP_SHIFT)
         return AugmentationDraw((one_of_two & ~is_noise) ^ second_flip, one_of_two & is_noise, noise_seed, erase, crop,
-                                low_side, interpolation, jitter, jitter_order)
+                                low_side, interpolation, jitter, jitter_order, warp)
 
     def apply(self, images: Tensor, draw: AugmentationDraw, full: bool = False) -> Tensor:
         """Augment uint8 (B, 3, H, W) RGB by `draw` (of length B): float32 as from `__call__`."""
@@ -175,6 +181,8 @@ class TrainingTransform(EvaluationTransform):
         if self.augmentation == "adaface":
             for index in range(len(images)):
                 images[index] = _adaface(images[index], draw[index:index + 1])
+        if self.augmentation == "warp":
+            images = warped(images.float(), draw.warp).round_().to(torch.uint8)
         for index in draw.noisy.nonzero().flatten().tolist():
             seeded = torch.Generator().manual_seed(int(draw.noise_seed[index]))
             noise = torch.randn(images.shape[1:], generator=seeded).to(images.device) * math.sqrt(NOISE_VARIANCE)
@@ -189,6 +197,29 @@ def _flipped(images: Tensor, flip: Tensor) -> Tensor:
     source = torch.where(flip[:, None, None], W - 1 - column, column) + W * torch.arange(B * C).view(B, C, 1)
     columns = images.transpose(2, 3).reshape(B * C * W, H).index_select(0, source.flatten().to(images.device))
     return columns.view(B, C, W, H).transpose(2, 3)
+
+
+def draw_similarity(count: int, generator: torch.Generator, angle: float, scale: float, shift: float) -> Tensor:
+    """Random turns by up to `angle` (radians), zooms by 1 +- `scale` and shifts by up to `shift` of the side.
+
+    Returns:
+        float (B, 2, 3): A and t of p -> A p + t, where p is in -1..1 from the left and upper edge to the others.
+    """
+    def uniform(limit: float, *shape: int) -> Tensor:
+        return limit * (2 * torch.rand(count, *shape, generator=generator) - 1)
+
+    turn, zoom = uniform(angle), 1 + uniform(scale)
+    cos, sin = zoom * turn.cos(), zoom * turn.sin()
+    return torch.cat((torch.stack((cos, -sin, sin, cos), -1).view(count, 2, 2), uniform(2 * shift, 2, 1)), -1)
+
+
+def warped(images: Tensor, similarity: Tensor) -> Tensor:
+    """Float images (B, C, H, W) moved by `similarity` (B, 2, 3), bilinear; the edge is repeated beyond itself."""
+    # What is at p goes to A p + t, so the new picture reads the old one at the inverse.
+    inverse = torch.linalg.inv(similarity[..., :2])
+    theta = torch.cat((inverse, -inverse @ similarity[..., 2:]), -1).to(images.device)
+    grid = torch.nn.functional.affine_grid(theta, list(images.shape), align_corners=False)
+    return torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def _erase(images: Tensor, erase: Tensor, step: int) -> None:
