@@ -38,7 +38,7 @@ CHOSEN = "adaface-fer"  # of recipe.HEAD_RECIPES: what the search led to
 SEEDS = (1, 2, 3, 4, 5)
 DEMO = Path("data/demo")  # where it is there, its known quality is a second check of the norms
 # A run on two cores in a minute: few epochs without SAM's second pass, the learning rate falling quickly.
-SHORT_SCHEDULE = {"nano": {"epochs": 5, "gamma": 0.6, "rho": 0.0}}
+SHORT_SCHEDULE = {"nano": {"epochs": 5, "gamma": 0.6, "rho": 0.0, "augmentation": "published"}}
 SETTINGS = ("head", "margin", "scale", "t_alpha", "norm_source", "augmentation", "label_smoothing",
             "validation_fraction", "epochs", "batch_size", "lr", "gamma", "rho", "seed")
 OF_MARGIN_HEADS = ("margin", "scale", "t_alpha", "norm_source")
