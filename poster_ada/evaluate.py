@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from .data import EvaluationTransform, FaceLoader, FaceSplit
 from .errors import InputError
+from .inference import fast
 from .poster import Poster, label_margin_protocol_logits
+from .precision import resolve_precision
 from .predictions import probability_columns
 
-PRECISIONS = ("float32", "bfloat16")
 PROTOCOLS = ("margin-free", "label-margin")
 LABEL_MARGIN_BATCH = 32  # the report's; AdaFace's q depends on it
 PROGRESS_AFTER = 5.0  # seconds
@@ -37,7 +38,7 @@ def predict(
     Args:
         model: moved to `device`; otherwise left as it was.
         device: default the GPU if there is one, else the CPU.
-        precision: "float32", or "bfloat16" by autocast.
+        precision: of both streams and the fusion: "float32", "bfloat16", or "auto" (see precision.py).
         protocol: "label-margin" is the report's: the margin is taken off the TRUE class, in batches of 32. What it
             calls a prediction is none, and the share of right ones is not an accuracy.
         features: also return the embeddings, float32 (N, dim).
@@ -64,7 +65,7 @@ def predict(
     )
     bar = tqdm(total=len(split), desc="predicting", unit="face", disable=quiet, delay=PROGRESS_AFTER, leave=False)
     embeddings, norms, logits = [], [], []
-    with prepared(model, device, precision) as ready, bar:
+    with prepared(model, device, precision, protocol) as ready, bar:
         for images, labels, _ in loader:
             with torch.inference_mode():  # not around the loader, whose threads would not share it
                 seen = ready.forward_features(images)
@@ -92,17 +93,20 @@ def predict(
 
 
 @contextmanager
-def prepared(model: Poster, device: torch.device, precision: str) -> Iterator[Poster]:
-    """The one place where a model is made ready to predict: on `device`, in eval mode, in `precision`.
+def prepared(model: Poster, device: torch.device, precision: str, protocol: str) -> Iterator[Poster]:
+    """The one place where a model is made ready to predict: on `device`, in eval mode, in `precision`, fast.
 
-    Its training mode is put back afterwards. Raises InputError for an unknown precision.
+    Its training mode is put back afterwards. The label-margin protocol, which moves the head's state, gets the model
+    itself instead of the fast copy. Raises InputError for an unknown precision.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
+    dtype = resolve_precision(precision, device, model.config)
     training = model.training
     model.to(device).eval()
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            yield model
+        if protocol == "label-margin":
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                yield model
+        else:
+            yield fast(model, precision)
     finally:
         model.train(training)

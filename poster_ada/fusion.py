@@ -9,6 +9,13 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, arXiv 1706.03762, eq. 1); all (..., N, d)."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:  # torch's blocked kernel is made for longer sequences
+        return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(dim=-1) @ v
+    return F.scaled_dot_product_attention(q, k, v)
+
+
 class CrossAttention(nn.Module):
     """Multi-head attention without a query projection: the other stream's normalised tokens are the queries."""
 
@@ -21,7 +28,7 @@ class CrossAttention(nn.Module):
     def forward(self, tokens: Tensor, queries: Tensor) -> Tensor:
         k, v = rearrange(self.kv(tokens), "b n (two h d) -> two b h n d", two=2, h=self.num_heads)
         q = rearrange(queries, "b n (h d) -> b h n d", h=self.num_heads)
-        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+        return self.proj(rearrange(attend(q, k, v), "b h n d -> b n (h d)"))
 
 
 class StreamUpdate(nn.Module):
@@ -41,6 +48,28 @@ class StreamUpdate(nn.Module):
         return own + self.drop_path(self.mlp(self.norm_mlp(own)))
 
 
+class TokenMixing(nn.Conv1d):
+    """The published 1x1 convolution over tokens, (B, N, dim) -> (B, N, dim), as the matrix product that it is."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(tokens, tokens, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias[:, None], self.weight[..., 0].expand(x.shape[0], -1, -1), x)
+
+
+class FeatureUpsampling(nn.ConvTranspose1d):
+    """The published transposed convolution, (B, N, dim) -> (B, N, 2 dim), as a matrix product: its pieces are apart."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(tokens, tokens, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = rearrange(self.weight, "n m two -> (two m) n").expand(x.shape[0], -1, -1)
+        pieces = torch.baddbmm(self.bias.repeat(2)[:, None], weight, x)
+        return rearrange(pieces, "b (two m) d -> b m (d two)", two=2)
+
+
 class CrossFusionBlock(nn.Module):
     """Both streams look at each other: (B, 2N, dim) -> (B, 2N, dim), image tokens first."""
 
@@ -50,7 +79,7 @@ class CrossFusionBlock(nn.Module):
         super().__init__()
         self.image = StreamUpdate(dim, num_heads, mlp_ratio, drop_path)
         self.landmark = StreamUpdate(dim, num_heads, mlp_ratio, drop_path)
-        self.mix = nn.Conv1d(tokens, tokens, 1) if token_mixing else nn.Identity()
+        self.mix = TokenMixing(tokens) if token_mixing else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         image, landmark = x.chunk(2, dim=1)
@@ -65,8 +94,8 @@ class PyramidBlock(nn.Module):
         self.large = CrossFusionBlock(tokens, dim, **block)
         self.medium = CrossFusionBlock(tokens, dim // 2, **block)
         self.small = CrossFusionBlock(tokens, dim // 4, **block)
-        self.up_small = nn.ConvTranspose1d(tokens, tokens, 2, 2)
-        self.up_medium = nn.ConvTranspose1d(tokens, tokens, 2, 2)
+        self.up_small = FeatureUpsampling(tokens)
+        self.up_medium = FeatureUpsampling(tokens)
 
     def forward(self, large: Tensor, medium: Tensor, small: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         small = self.small(small)

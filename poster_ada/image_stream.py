@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from .prelu import PReLU
+
 
 class Subsample(nn.Module):
     """Every `stride`-th row and column: the published 1x1 max-pool, which is the same thing."""
@@ -26,7 +28,7 @@ class ImprovedResidualBlock(nn.Module):
         self.residual = nn.Sequential(
             nn.BatchNorm2d(in_channels),
             nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=False),
-            nn.PReLU(out_channels),
+            PReLU(out_channels),
             nn.Conv2d(out_channels, out_channels, 3, stride, 1, bias=False),
             nn.BatchNorm2d(out_channels),
         )
@@ -53,7 +55,7 @@ class ImageStream(nn.Module):
     def __init__(self, widths: Sequence[int] = (64, 64, 128, 256), blocks: Sequence[int] = (3, 4, 14)) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.PReLU(widths[0])
+            nn.Conv2d(3, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), PReLU(widths[0])
         )
         stages = zip(widths[:-1], widths[1:], blocks, strict=True)
         self.blocks = nn.Sequential(

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .errors import InputError
 from .landmark_stream import ConvBlock
 from .poster import Features, Poster
+from .precision import resolve_precision
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-CPU_CHUNK = 8  # images whose first feature maps (1.6 MB each in bfloat16) stay in a CPU's shared cache
+CPU_CHUNK_BYTES = 13 * 2**20  # of first feature maps: small enough to stay in a CPU's shared cache
 
 
 def fold_batch_norms(module: nn.Module) -> None:
@@ -75,7 +74,10 @@ class FastPoster(Poster):
 
     def forward_features(self, images: Tensor, landmark_map: Tensor | None = None) -> Features:
         """As `Poster.forward_features`; on a CPU a few images at a time, whose maps then stay in its cache."""
-        size = CPU_CHUNK if images.device.type == "cpu" else len(images)
+        size = len(images)
+        if images.device.type == "cpu":
+            bytes_per_image = self.config.stream_size**2 * self.config.image_widths[0] * self.dtype.itemsize
+            size = max(1, CPU_CHUNK_BYTES // bytes_per_image)
         maps = [None] * len(images) if landmark_map is None else landmark_map.to(self.dtype).split(size)
         parts = [
             super(FastPoster, self).forward_features(self.ready(chunk), known)
@@ -91,22 +93,9 @@ def fast(model: Poster, precision: str = "auto") -> FastPoster:
     Args:
         model: on the device that will predict.
         precision: `float32` agrees with the model to 1e-4; `bfloat16` keeps 8 bits of each value; `auto` is bfloat16
-            where the device multiplies it natively, else float32.
+            where the device multiplies it natively and the model gains from it, else float32.
 
     Raises:
         InputError: the precision is unknown.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
-    device = next(model.parameters()).device
-    if precision == "auto":
-        precision = "bfloat16" if multiplies_bfloat16(device) else "float32"
-    return FastPoster(model, getattr(torch, precision))
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has bfloat16 instructions, rather than emulating them."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return FastPoster(model, resolve_precision(precision, next(model.parameters()).device, model.config))

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from .prelu import PReLU
+
 
 class ConvBlock(nn.Module):
     """Convolution, BN and, unless `linear`, PReLU."""
@@ -17,7 +19,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
-        self.act = nn.Identity() if linear else nn.PReLU(out_channels)
+        self.act = nn.Identity() if linear else PReLU(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))

@@ -12,6 +12,7 @@ from torch import Tensor
 from .data.transforms import AUGMENTATIONS
 from .errors import InputError
 from .poster import PRESETS, PosterConfig
+from .precision import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,13 @@ class TrainConfig:
     rho: float = 0.05  # SAM's radius; 0 trains without SAM
     label_smoothing: float = 0.2
     seed: int = 123
-    precision: str = "auto"  # bfloat16 where a GPU has it, else float32
+    precision: str = "auto"  # see precision.py
     compile: bool = False
 
     def __post_init__(self) -> None:
         choices = {
             "select_on": ("validation", "test"), "optimizer": ("adam", "adamw", "sgd"),
-            "augmentation": AUGMENTATIONS, "precision": ("auto", "float32", "bfloat16"),
+            "augmentation": AUGMENTATIONS, "precision": PRECISIONS,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

@@ -69,7 +69,7 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], folder:
 
 
 def clean(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
-    """A copy without this machine's traces: absolute paths, times, progress bars, what cells tagged `live` printed."""
+    """A copy without this machine's traces: absolute paths, progress bars, stderr, what cells tagged `live` printed."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -81,7 +81,7 @@ def clean(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNod
         if cell.cell_type != "code":
             continue
         cell.outputs = [output for output in cell.outputs if not (
-            output.output_type == "stream" and ("live" in tags or "\r" in output.text)
+            output.output_type == "stream" and ("live" in tags or output.name == "stderr" or "\r" in output.text)
         )]
         for output in cell.outputs:
             if output.output_type == "stream":
@@ -162,7 +162,11 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             print("failed")
             raise
         print(f"{time.perf_counter() - begun:.0f} s", flush=True)
-    print(f"{typeset(folder / figures)}: {time.perf_counter() - started:.0f} s in all")
+    missing = [name for name in NOTEBOOKS if not any((folder / figures).glob(f"{name}_*"))]
+    if missing:
+        print(f"not typeset: {', '.join(missing)} has not run yet.")
+    else:
+        print(f"{typeset(folder / figures)}: {time.perf_counter() - started:.0f} s in all")
     return None
 
 

@@ -28,6 +28,7 @@ from .evaluate import predict
 from .heads import HEADS
 from .metrics import metrics
 from .poster import NORM_SOURCES, PRESETS, Poster
+from .precision import PRECISIONS, resolve_precision
 from .predictions import probabilities_of
 from .recipe import HEAD_RECIPES, TrainConfig, recipe_loss
 from .runs import Run, default_folder, environment, fingerprint
@@ -58,13 +59,6 @@ def make_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch
         return torch.optim.SGD(parameters, config.lr, config.momentum, fused=True)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     return kind(parameters, config.lr, fused=True)
-
-
-def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on a GPU that has it, else float32."""
-    if precision == "auto":
-        precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return getattr(torch, precision)
 
 
 def train_epoch(
@@ -184,7 +178,7 @@ def train(
 
     accelerator = Accelerator(cpu=device == "cpu")
     device, main = accelerator.device, accelerator.is_main_process
-    dtype = resolve_precision(config.precision, device)
+    dtype = resolve_precision(config.precision, device, config.model)
     torch.manual_seed(config.seed)
     model = Poster(config.model)
     loaded = load_pretrained_parts(model, config.pretrained)
@@ -333,8 +327,8 @@ def parser() -> argparse.ArgumentParser:
     recipe.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="inside SAM (default adam)")
     machine = p.add_argument_group("machine and output")
     machine.add_argument("--gpu", metavar="0,1", help="GPUs to use, one process each (default: the first, or the CPU)")
-    machine.add_argument("--precision", choices=("auto", "float32", "bfloat16"),
-                         help="auto: bfloat16 where a GPU has it")
+    machine.add_argument("--precision", choices=PRECISIONS,
+                         help="auto: bfloat16 where the machine multiplies it natively")
     machine.add_argument("--compile", action="store_true", default=None, help="torch.compile both heavy parts")
     machine.add_argument("--run", metavar="DIR", help="folder of the run (default runs/<name from the settings>)")
     machine.add_argument("--resume", action="store_true", help="go on with the unfinished run in that folder")

@@ -1,0 +1,111 @@
+"""The ways to predict and to train that are compared: `plain`, `default` and what a machine adds to them."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.plain import PlainPoster, PlainSam, plain_step
+from benchmarks.timing import Work
+from poster_ada.data import FaceSplit
+from poster_ada.export import ExportedPoster, export
+from poster_ada.inference import fast
+from poster_ada.poster import PRESETS, Poster
+from poster_ada.precision import resolve_precision
+from poster_ada.recipe import TrainConfig
+from poster_ada.sam import Sam
+from poster_ada.train import Objective, make_optimizer, train_epoch
+
+
+def model_of(size: str, device: torch.device) -> Poster:
+    """The preset with random weights, always the same ones."""
+    torch.manual_seed(0)
+    return Poster(PRESETS[size]).to(device)
+
+
+def noise(batch: int, side: int, device: torch.device) -> Tensor:
+    """Normalised images of nothing, (batch, 3, side, side)."""
+    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def prediction_ways(device: torch.device) -> list[str]:
+    """Names for `predictor`, in the order of the table."""
+    extra = ["openvino-bfloat16", "openvino-int8"] if device.type == "cpu" and find_spec("openvino") else []
+    return ["plain", "float32", "default", *(["compiled", "cuda-graph"] if device.type == "cuda" else []), *extra]
+
+
+def predictor(way: str, model: Poster, calibration: FaceSplit | None = None, folder: Path | None = None):
+    """A callable from images to logits. Exports go to `folder`, calibrated on `calibration`, and are used again."""
+    if way == "plain":
+        return PlainPoster(model).to(next(model.parameters()).device).eval()
+    if way.startswith("openvino-"):
+        path = folder / f"depth{model.config.depth}-{way}.xml"
+        if not path.is_file():
+            export(model, path, way.removeprefix("openvino-"), calibration)
+        return ExportedPoster(path)
+    ready = fast(model, "float32" if way == "float32" else "auto")
+    if way in ("compiled", "cuda-graph"):
+        ready.compile(mode="reduce-overhead" if way == "cuda-graph" else "default")
+    return ready
+
+
+def prediction(way: str, size: str, batch: int, device: torch.device, **exported) -> Work:
+    """Predict one batch; `plain` is given 224 x 224 images, the others what this project's loader gives."""
+    model = model_of(size, device).eval()
+    predict = predictor(way, model, **exported)
+    images = noise(batch, model.config.image_size if way == "plain" else model.config.stream_size, device)
+
+    def work() -> int:
+        with torch.inference_mode():
+            predict(images)
+        return batch
+
+    return work
+
+
+class OneBatch(list):
+    """A loader of a single batch, for `train_epoch`."""
+
+    batch_size = 0
+
+
+def training_ways(device: torch.device) -> list[str]:
+    """Names for `training_step`, in the order of the table."""
+    return ["plain", "float32", "default", *(["compiled"] if device.type == "cuda" else [])]
+
+
+def training_step(way: str, size: str, batch: int, device: torch.device) -> Work:
+    """One SAM step by the training loop itself, or by the plain one."""
+    model = model_of(size, device).train()
+    labels = (torch.arange(batch) % model.config.num_classes).to(device)
+    images = noise(batch, model.config.image_size if way == "plain" else model.config.stream_size, device)
+    config = TrainConfig.for_preset(size, precision="float32" if way == "float32" else "auto")
+    if way == "plain":
+        plain = PlainPoster(model).to(device).train()
+        sam = PlainSam([p for p in plain.parameters() if p.requires_grad], config.lr)
+
+        def work() -> int:
+            plain_step(plain, sam, images, labels)
+            return batch
+
+        return work
+    model.to(memory_format=torch.channels_last)
+    if way == "compiled":
+        model.image_stream.compile()
+        model.fusion.compile()
+    sam = Sam(make_optimizer(config, [p for p in model.parameters() if p.requires_grad]), config.rho)
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    objective = accelerator.prepare_model(Objective(model, config.label_smoothing))
+    dtype = resolve_precision(config.precision, device, model.config)
+    loader = OneBatch([(images, labels, None)])
+
+    def default() -> int:
+        train_epoch(objective, loader, sam, accelerator, dtype, tqdm(disable=True))
+        return batch
+
+    return default

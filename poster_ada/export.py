@@ -1,0 +1,244 @@
+"""The prediction path as one file for ONNX Runtime or OpenVINO, and the class that runs it.
+
+    python -m poster_ada.export --checkpoint best.safetensors --to openvino --precision int8 --out poster.xml
+
+    predictor = ExportedPoster("poster.xml")
+    logits = predictor(images)   # the loader's images, float32 (B, 3, S, S) -> (B, C)
+
+Needs `pip install 'poster-ada[export]'`. int8 is post-training quantisation (NNCF), calibrated on faces. The command
+keeps a file only if its predictions are the model's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checkpoint import load_checkpoint
+from .data import EvaluationTransform, FaceLoader, FaceSplit, open_dataset
+from .errors import InputError, command
+from .poster import Poster, PosterConfig
+
+PRECISIONS = {"openvino": ("float32", "bfloat16", "int8"), "onnx": ("float32",)}
+SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
+REQUEST = 16  # images per request: more are no faster and take more memory
+CALIBRATION_FACES = 128
+LEAST_AGREEMENT = 0.995
+KEY = "poster_ada"  # under which both formats carry the configuration and the precision
+
+
+def require(name: str) -> Any:
+    """Import a package of the `export` extra. Raises InputError if it is not installed."""
+    try:
+        return import_module(name)
+    except ImportError:
+        raise InputError(f"this needs {name}: pip install 'poster-ada[export]'.") from None
+
+
+class ExportedPoster:
+    """Runs a file written by `export`: normalised images in, margin-free logits out.
+
+    Args:
+        path: the `.xml` (with its `.bin` beside it) or `.onnx` file.
+
+    Raises:
+        InputError: the file is not there or not this project's, or the runtime is not installed.
+    """
+
+    config: PosterConfig
+    precision: str
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"there is no exported model {path}; write one with python -m poster_ada.export.")
+        kind = next((kind for kind, suffix in SUFFIXES.items() if path.suffix == suffix), None)
+        if kind is None:
+            raise InputError(f"{path} is neither .xml (OpenVINO) nor .onnx.")
+        self._run = {"openvino": self._open_openvino, "onnx": self._open_onnx}[kind](path)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalised float32 (B, 3, S, S), S the model's stream or image size, to logits (B, C) on the CPU."""
+        size = self.config.stream_size
+        step = images.shape[-1] // size
+        if step == 0 or tuple(images.shape[1:]) != (3, step * size, step * size):
+            raise InputError(f"images are {tuple(images.shape)}; this model takes (B, 3, {size}, {size}).")
+        return torch.from_numpy(self._run(images[..., ::step, ::step].float().cpu().contiguous().numpy()))
+
+    def _remember(self, metadata: str | None, path: Path) -> None:
+        if not metadata:
+            raise InputError(f"{path} was not written by python -m poster_ada.export.")
+        values = json.loads(metadata)
+        self.config, self.precision = PosterConfig.from_dict(values["config"]), values["precision"]
+
+    def _open_openvino(self, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+        ov = require("openvino")
+        try:
+            model = ov.Core().read_model(path)
+        except RuntimeError:
+            raise InputError(f"{path} is not an OpenVINO model, or its .bin is missing.") from None
+        self._remember(model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None, path)
+        return openvino_runner(ov, model, self.precision)
+
+    def _open_onnx(self, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+        runtime = require("onnxruntime")
+        try:
+            session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no common base
+            raise InputError(f"{path} is not an ONNX model ({str(error).splitlines()[0]}).") from None
+        self._remember(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+        return lambda images: session.run(None, {"images": images})[0]
+
+
+def openvino_runner(ov: Any, model: Any, precision: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from images to logits, numpy float32: all cores on a few images at a time."""
+    compiled = ov.Core().compile_model(model, "CPU", {
+        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32" if precision == "float32" else "bf16",
+    })
+    return lambda images: np.concatenate([
+        compiled(images[start : start + REQUEST])[0] for start in range(0, len(images), REQUEST)
+    ])
+
+
+def export(model: Poster, path: str | Path, precision: str = "float32", calibration: FaceSplit | None = None) -> None:
+    """Write the prediction path of `model`, images at the stream size to logits, any batch.
+
+    Args:
+        path: `.xml` for OpenVINO (the weights go into the `.bin` beside it), `.onnx` for ONNX.
+        precision: `float32`; for OpenVINO also `bfloat16` or `int8`, whose remaining parts run in bfloat16.
+        calibration: faces whose activations set int8's ranges; needed for int8 alone.
+
+    Raises:
+        InputError: suffix and precision do not fit together, calibration faces are missing, or a package is.
+    """
+    path = Path(path)
+    kind = next((kind for kind, suffix in SUFFIXES.items() if path.suffix == suffix), None)
+    if kind is None:
+        raise InputError(f"{path} should end in {' or '.join(SUFFIXES.values())}.")
+    if precision not in PRECISIONS[kind]:
+        raise InputError(f"{kind} is written in {', '.join(PRECISIONS[kind])}, not {precision}; choose --to openvino.")
+    if precision == "int8" and calibration is None:
+        raise InputError("int8 needs faces to calibrate on; give --calibrate a face set.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = json.dumps({"config": model.config.to_dict(), "precision": precision})
+    program = captured(model)
+    if kind == "onnx":
+        require("onnxscript")
+        written = torch.onnx.export(program, dynamo=True, external_data=False, verbose=False)
+        written.model.metadata_props[KEY] = metadata
+        written.save(path)
+        return
+    ov = require("openvino")
+    converted = ov.convert_model(program)
+    if precision == "int8":
+        converted = quantised(converted, model.config, calibration)
+    converted.set_rt_info(metadata, KEY)
+    ov.save_model(converted, path, compress_to_fp16=False)
+
+
+def captured(model: Poster) -> torch.export.ExportedProgram:
+    """The model's forward pass as a graph with a free batch size."""
+    size = model.config.stream_size
+    training = model.training
+    try:
+        with torch.no_grad():
+            return torch.export.export(
+                model.cpu().eval(), (torch.zeros(2, 3, size, size),),
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            )
+    finally:
+        model.train(training)
+
+
+def quantised(converted: Any, config: PosterConfig, faces: FaceSplit) -> Any:
+    """int8 matrix products and convolutions, ranges from at most 128 faces."""
+    nncf = require("nncf")
+    nncf.set_log_level("ERROR")
+    batches = [images.numpy() for images in calibration_images(config, faces)]
+    return nncf.quantize(
+        converted, nncf.Dataset(batches), model_type=nncf.ModelType.TRANSFORMER, preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(batches),
+    )
+
+
+def calibration_images(config: PosterConfig, faces: FaceSplit) -> list[Tensor]:
+    """Every n-th face, so that all classes and sources are seen; (1, 3, S, S) each."""
+    chosen = faces.subset(np.arange(0, len(faces), max(1, len(faces) // CALIBRATION_FACES))[:CALIBRATION_FACES])
+    loader = FaceLoader(chosen, EvaluationTransform(config.image_size, config.stream_size, config.channel_order), 1)
+    return [images for images, _, _ in loader]
+
+
+class Agreement(NamedTuple):
+    """An exported file against the model: share of equal predictions (0..1), largest difference of a logit."""
+
+    faces: int
+    top1: float
+    largest_difference: float
+
+
+def compare(model: Poster, exported: ExportedPoster, faces: FaceSplit) -> Agreement:
+    """Predict `faces` with both. The model is the reference: eager, float32."""
+    c = model.config
+    loader = FaceLoader(faces, EvaluationTransform(c.image_size, c.stream_size, c.channel_order), 32)
+    same, largest = 0, 0.0
+    model.eval()
+    for images, _, _ in loader:
+        with torch.inference_mode():
+            expected = model(images)
+        actual = exported(images)
+        same += int((expected.argmax(1) == actual.argmax(1)).sum())
+        largest = max(largest, float((expected - actual).abs().max()))
+    return Agreement(len(faces), same / len(faces), largest)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    p = argparse.ArgumentParser("python -m poster_ada.export", description="Write a checkpoint's prediction path as "
+                                "one file for ONNX Runtime or OpenVINO; it is checked on faces before it is kept.")
+    p.add_argument("-c", "--checkpoint", required=True, metavar="FILE", help=".pth, .pth.tar or .safetensors")
+    p.add_argument("--to", choices=tuple(PRECISIONS), default="openvino", help="default openvino, the faster on CPUs")
+    p.add_argument("--precision", choices=PRECISIONS["openvino"], default="float32", help="default float32, the only "
+                   "one for onnx; bfloat16 is fast on CPUs that multiply it natively, int8 on all with VNNI")
+    p.add_argument("--calibrate", metavar="ROOT", default="data/demo", help="face set: its training faces set int8's "
+                   "ranges, its test faces check the file (default data/demo)")
+    p.add_argument("--out", metavar="FILE", help="default: the checkpoint's name with .xml or .onnx, beside it")
+    return p
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    args = parser().parse_args(argv)
+    checkpoint = Path(args.checkpoint)
+    out = Path(args.out) if args.out else checkpoint.with_suffix(SUFFIXES[args.to])
+    if out.suffix != SUFFIXES[args.to]:
+        raise InputError(f"--out {out} should end in {SUFFIXES[args.to]} for --to {args.to}.")
+    model = load_checkpoint(checkpoint)
+    faces = open_dataset(args.calibrate, check=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        written = Path(folder) / out.name
+        export(model, written, args.precision, faces.train)
+        agreement = compare(model, ExportedPoster(written), faces.test)
+        if agreement.top1 < LEAST_AGREEMENT:
+            raise InputError(f"{args.precision} changes the predictions of {1 - agreement.top1:.1%} of the "
+                             f"{agreement.faces} test faces of {args.calibrate}, more than {1 - LEAST_AGREEMENT:.1%}; "
+                             "choose a wider --precision, or calibrate on faces like those it was trained on.")
+        for file in Path(folder).iterdir():
+            file.replace(out.parent / file.name)
+    print(f"{out}: {args.precision}, images (B, 3, {model.config.stream_size}, {model.config.stream_size}) to "
+          f"{model.config.num_classes} logits; {agreement.top1:.2%} of {agreement.faces} faces predicted alike, logits "
+          f"within {agreement.largest_difference:.2g}")
+
+
+if __name__ == "__main__":
+    main()

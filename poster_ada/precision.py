@@ -1,0 +1,33 @@
+"""Which floating-point type the heavy arithmetic uses."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import InputError
+from .poster import PosterConfig
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+CPU_LEAST_WIDTH = 256  # of tokens; in narrower models (nano) converting costs a CPU what multiplying saves
+
+
+def resolve_precision(precision: str, device: torch.device, config: PosterConfig) -> torch.dtype:
+    """`auto` is bfloat16 where the device multiplies it natively and the model is wide enough to gain, else float32.
+
+    Raises:
+        InputError: the precision is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
+    if precision == "auto":
+        gains = device.type != "cpu" or config.embed_dim >= CPU_LEAST_WIDTH
+        precision = "bfloat16" if gains and multiplies_bfloat16(device) else "float32"
+    return getattr(torch, precision)
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has bfloat16 instructions, rather than emulating them."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))

@@ -1,0 +1,61 @@
+"""What the benchmark compares computes the same thing, and a report keeps what it did not measure again."""
+
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks.__main__ import main
+from benchmarks.plain import PlainPoster, PlainSam, plain_step
+from benchmarks.report import write_report
+from benchmarks.ways import model_of, training_step
+from poster_ada import Poster
+from poster_ada.recipe import TrainConfig
+
+CPU = torch.device("cpu")
+
+
+def test_the_plain_network_is_the_same_network():
+    model = model_of("nano", CPU).eval()
+    images = torch.randn(3, 3, 48, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(PlainPoster(model).eval()(images), model(images), atol=1e-5, rtol=1e-5)
+
+
+def test_the_plain_step_is_the_same_step(monkeypatch):
+    """One SAM step of both loops from the same weights on the same images; Adam's first step is lr * sign(gradient)."""
+    made = []
+    monkeypatch.setattr("benchmarks.ways.model_of", lambda *choice: made.append(model_of(*choice)) or made[-1])
+    monkeypatch.setattr("benchmarks.ways.noise", lambda batch, side, device: images)
+    images, labels = torch.randn(8, 3, 48, 48), torch.arange(8) % 7
+    before = {name: value.clone() for name, value in model_of("nano", CPU).state_dict().items()}
+    assert training_step("default", "nano", 8, CPU)() == 8
+    plain = PlainPoster(model_of("nano", CPU)).train()
+    lr = TrainConfig.for_preset("nano").lr
+    plain_step(plain, PlainSam([p for p in plain.parameters() if p.requires_grad], lr), images, labels)
+    ours = made[0].state_dict()
+    moved = [(ours[name] - before[name], value - before[name]) for name, value in plain.state_dict().items()
+             if value.is_floating_point() and not torch.equal(value, before[name])]
+    same = torch.cat([torch.isclose(a, b, atol=0.1 * lr).flatten() for a, b in moved])
+    assert len(moved) > 100 and same.float().mean() > 0.99  # a vanishing gradient may round to either sign
+
+
+def test_a_report_replaces_the_parts_it_measured_and_keeps_the_others(tmp_path):
+    row = {"part": "inference", "model": "nano", "batch": 32, "way": "plain", "rate": 10.0, "low": 9.0, "high": 11.0,
+           "unit": "images/s", "gain": 1.0}
+    write_report(pd.DataFrame([row, row | {"part": "data", "way": "default", "rate": 9.5}]), tmp_path, "machine")
+    write_report(pd.DataFrame([row | {"rate": 20.0, "high": 21.0}]), tmp_path, "machine")
+    table = pd.read_csv(tmp_path / "machine.csv")
+    assert list(zip(table["part"], table["rate"], strict=True)) == [("inference", 20.0), ("data", 9.5)]
+    assert "| nano | 32 | plain | 20 |" in (tmp_path / "machine.md").read_text()
+    assert (tmp_path / "machine.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_no_rounds_are_refused():
+    with pytest.raises(SystemExit) as stopped:
+        main(["--repeats", "0"])
+    assert stopped.value.code == 2
+
+
+def test_a_plain_model_is_made_of_published_layers():
+    kinds = {type(module).__module__ for module in PlainPoster(Poster.from_preset("nano", pretrained=None)).modules()}
+    assert "poster_ada.prelu" not in kinds

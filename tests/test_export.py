@@ -1,0 +1,73 @@
+"""An exported file predicts what the model predicts, and refuses what it cannot do in one sentence."""
+
+import json
+
+import pytest
+import torch
+from face_sets import rafdb
+
+from poster_ada import Poster
+from poster_ada.checkpoint import save_checkpoint
+from poster_ada.errors import InputError
+from poster_ada.export import ExportedPoster, export, main
+
+IMAGES = torch.randn(19, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+
+
+def nano(**choices) -> Poster:
+    torch.manual_seed(0)
+    return Poster.from_preset("nano", pretrained=None, **choices).eval()
+
+
+@pytest.mark.parametrize(("suffix", "packages"), [
+    (".onnx", ("onnx", "onnxscript", "onnxruntime")), (".xml", ("openvino",)),
+])
+def test_the_file_predicts_what_the_model_predicts(suffix, packages, tmp_path):
+    for package in packages:
+        pytest.importorskip(package)
+    model = nano(head="adaface", channel_order="RGB").train()
+    export(model, tmp_path / f"model{suffix}")
+    assert model.training
+    exported = ExportedPoster(tmp_path / f"model{suffix}")
+    assert exported.config == model.config and exported.precision == "float32"
+    model.eval()
+    for images in (IMAGES, IMAGES[:1], IMAGES.repeat_interleave(2, 2).repeat_interleave(2, 3)):
+        with torch.no_grad():
+            torch.testing.assert_close(exported(images), model(images), atol=1e-3, rtol=0)
+    with pytest.raises(InputError, match="48, 48"):
+        exported(IMAGES[..., :40])
+
+
+def test_the_command_checks_the_file_on_faces(tmp_path, capsys):
+    pytest.importorskip("openvino")
+    rafdb(tmp_path / "faces")
+    save_checkpoint(nano(), tmp_path / "best.safetensors", {})
+    with pytest.raises(SystemExit) as stopped:
+        main(["-c", str(tmp_path / "best.safetensors"), "--calibrate", str(tmp_path / "faces")])
+    assert not stopped.value.code
+    assert "100.00% of 14 faces predicted alike" in capsys.readouterr().out
+    assert (tmp_path / "best.xml").is_file() and (tmp_path / "best.bin").is_file()
+
+
+def test_other_files_and_choices_are_refused(tmp_path):
+    with pytest.raises(InputError, match="onnx is written in float32"):
+        export(nano(), tmp_path / "model.onnx", "int8")
+    with pytest.raises(InputError, match="faces to calibrate"):
+        export(nano(), tmp_path / "model.xml", "int8")
+    with pytest.raises(InputError, match="should end in .xml or .onnx"):
+        export(nano(), tmp_path / "model.bin")
+    with pytest.raises(InputError, match="no exported model"):
+        ExportedPoster(tmp_path / "model.xml")
+    (tmp_path / "note.txt").write_text(json.dumps({}))
+    with pytest.raises(InputError, match="neither .xml"):
+        ExportedPoster(tmp_path / "note.txt")
+
+
+def test_a_missing_runtime_is_named(tmp_path, monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr("poster_ada.export.import_module", missing)
+    (tmp_path / "model.xml").write_text("<net/>")
+    with pytest.raises(InputError, match=r"needs openvino: pip install 'poster-ada\[export\]'"):
+        ExportedPoster(tmp_path / "model.xml")

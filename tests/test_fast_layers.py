@@ -1,0 +1,59 @@
+"""The layers written for speed compute what torch's own layers compute, forwards and backwards."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from poster_ada.fusion import FeatureUpsampling, TokenMixing, attend
+from poster_ada.prelu import PReLU
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def results(layer: nn.Module, forward, x: torch.Tensor) -> list[torch.Tensor]:
+    """Output and every gradient of `forward`, which uses the parameters of `layer`."""
+    layer.zero_grad()
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    output = forward(x)
+    output.square().sum().backward()
+    return [output.detach(), x.grad, *(parameter.grad for parameter in layer.parameters())]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_prelu_is_torchs(memory_format, dtype):
+    layer = PReLU(16)
+    layer.weight.data.uniform_(-0.5, 1)
+    layer.to(dtype)
+    x = noise(4, 16, 6, 6).to(dtype, memory_format=memory_format)
+    x[0, :, 0, 0] = 0  # the kink
+    actual, expected = results(layer, layer, x), results(layer, lambda x: nn.PReLU.forward(layer, x), x)
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e)
+
+
+def test_prelu_under_autocast_keeps_float32_gradients_of_its_slopes():
+    layer = PReLU(16)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = layer(noise(4, 16, 6, 6).bfloat16())
+    output.float().sum().backward()
+    assert output.dtype == torch.bfloat16 and layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("layer", "torch_forward"), [
+    (TokenMixing(10), nn.Conv1d.forward), (FeatureUpsampling(10), nn.ConvTranspose1d.forward),
+])
+def test_token_layers_are_the_published_convolutions(layer, torch_forward):
+    x = noise(3, 10, 8)
+    expected = results(layer, lambda x: torch_forward(layer, x), x)
+    for a, e in zip(results(layer, layer, x), expected, strict=True):
+        torch.testing.assert_close(a, e, atol=1e-5, rtol=1e-5)
+
+
+def test_short_attention_in_bfloat16_is_attention():
+    q, k, v = (noise(2, 4, 50, 16 + i)[..., :16].bfloat16() for i in range(3))
+    expected = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+    torch.testing.assert_close(attend(q, k, v).float(), expected, atol=0.02, rtol=0.02)
