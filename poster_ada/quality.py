@@ -52,7 +52,7 @@ def look(model: Poster, images: Tensor, device: str | torch.device | None) -> tu
     c, device = model.config, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     transform = EvaluationTransform(c.image_size, c.stream_size, c.channel_order)
     predictions, norms = [], {source: [] for source in NORM_SOURCES}
-    with prepared(model, device, "float32") as ready:
+    with prepared(model, device, "float32", "margin-free") as ready:
         for chunk in images.split(BATCH):
             carriers = ready.norm_carriers(
                 transform(chunk.to(device)).to(memory_format=torch.channels_last))
