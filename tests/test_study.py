@@ -149,9 +149,9 @@ def test_norm_that_follows_quality_correlates(monkeypatch):
     model = Poster.from_preset("nano", pretrained=None)
     versions = {(kind, level): torch.full((4, 3, 48, 48), 50 - 10 * level, dtype=torch.uint8)
                 for kind, level in [("none", 0), *product(SEVERITIES, range(1, 6))]}
-    means = lambda images, landmarks=None: dict.fromkeys(  # noqa: E731
+    means = lambda self, images, landmarks=None: dict.fromkeys(  # noqa: E731
         NORM_SOURCES, 9 + images.mean((1, 2, 3))[:, None].expand(-1, model.config.embed_dim))
-    monkeypatch.setattr(model, "norm_carriers", means)
+    monkeypatch.setattr(Poster, "norm_carriers", means)
     found = measure_quality(model, DegradedFaces(versions, np.zeros(4, int)), "cpu")
     assert all(value == pytest.approx(1, abs=1e-5) for name, value in found.items() if name.startswith("r_"))
     assert {found[f"accuracy_blur_{level}"] for level in range(1, 6)} <= {0.0, 100.0}
