@@ -18,7 +18,7 @@ from .evaluate import prepared
 from .poster import NORM_SOURCES, Poster
 
 WORST = 5  # severity; 0 is the face as it is
-FACES = 1000  # at most, evenly over the split: 26 versions of each are kept in memory
+FACES = 150  # at most, evenly over the split: each is looked at 26 times
 BATCH = 64
 SEED = 123  # of the degradations' noise
 
