@@ -121,6 +121,14 @@ def seed_interval(values: Sequence[float]) -> float:
     return float(student_t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
+def paired_test(differences: Sequence[float]) -> dict[str, float]:
+    """Paired t-test: `difference` (the mean), its 95 % interval `difference_low`, `difference_high`, and `p`."""
+    test = ttest_1samp(differences, 0.0)
+    low, high = test.confidence_interval(0.95)
+    return {"difference": float(np.mean(differences)), "difference_low": float(low), "difference_high": float(high),
+            "p": float(test.pvalue)}
+
+
 def summarise(results: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
     """One line per row of the table, in percent: both protocols with intervals over seeds, and a paired test.
 
@@ -136,8 +144,6 @@ def summarise(results: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
         mlp = results[(results["head"] == "mlp") & (results["size"] == line["size"])]
         if row.head != "mlp" and len(mlp):
             gap = 100 * (np.mean(own["right"].tolist(), axis=0) - np.mean(mlp["right"].tolist(), axis=0))
-            test = ttest_1samp(gap, 0.0)
-            low, high = test.confidence_interval(0.95)
-            line |= {"difference": gap.mean(), "difference_low": low, "difference_high": high, "p": test.pvalue}
+            line |= paired_test(gap)
         lines.append(line)
     return pd.DataFrame(lines)

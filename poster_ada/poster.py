@@ -185,6 +185,19 @@ class Poster(nn.Module):
         # The published memory view: the channel-major buffer cut into N pieces.
         return self.to_tokens(rearrange(x, "b c h w -> b (c h w)").unflatten(1, (self.config.grid**2, -1)))
 
+    def norm_carriers(self, images: Tensor, landmark_map: Tensor | None = None) -> dict[str, Tensor]:
+        """The features (B, dim) whose norms could stand for image quality, by name in `NORM_SOURCES`.
+
+        "embedding" follows the squeeze-excitation, "fused" the last LayerNorm, "pre_norm" comes before it, and "image"
+        is the image stream's mean token. Arguments as in `forward_features`.
+        """
+        if landmark_map is None:
+            landmark_map = self.landmark_map(images)
+        image = self.image_tokens(images)
+        fused, pre_norm = self.fusion(image, rearrange(landmark_map, "b c h w -> b (h w) c"))
+        return {"embedding": self.squeeze_excitation(fused), "fused": fused, "pre_norm": pre_norm,
+                "image": image.mean(1)}
+
     def forward_features(self, images: Tensor, landmark_map: Tensor | None = None) -> Features:
         """Everything before the head.
 
@@ -192,14 +205,9 @@ class Poster(nn.Module):
             images: (B, 3, image_size, image_size), or already (B, 3, stream_size, stream_size), normalised.
             landmark_map: from `landmark_map(images)`, where it is at hand already.
         """
-        if landmark_map is None:
-            landmark_map = self.landmark_map(images)
-        image = self.image_tokens(images)
-        fused, pre_norm = self.fusion(image, rearrange(landmark_map, "b c h w -> b (h w) c"))
-        embedding = self.squeeze_excitation(fused)
-        carriers = {"embedding": embedding, "fused": fused, "pre_norm": pre_norm, "image": image.mean(1)}
+        carriers = self.norm_carriers(images, landmark_map)
         norm = carriers[self.config.norm_source].float().norm(dim=1)
-        return Features(self.feature_layer(embedding), norm)
+        return Features(self.feature_layer(carriers["embedding"]), norm)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images to margin-free logits (B, C); for margin heads s * cos."""

@@ -64,8 +64,11 @@ class TrainConfig:
 
         Args:
             preset: `nano`, `small`, `base` or `large`; `nano` has its own schedule, made for random weights.
-            choices: fields of `TrainConfig` and of `PosterConfig`. Fields left out keep the preset's values.
+            choices: fields of `TrainConfig` and of `PosterConfig`. Fields left out keep the preset's values. `head` may
+                also name one of `HEAD_RECIPES`, whose settings apply unless they are given here.
         """
+        choices = HEAD_RECIPES.get(choices.get("head"), {}) | {
+            key: value for key, value in choices.items() if key != "head" or value not in HEAD_RECIPES}
         if preset not in PRESETS:
             raise InputError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}.")
         own = {f.name for f in fields(cls)} - {"model", "preset"}
@@ -105,6 +108,9 @@ class TrainConfig:
 PRESET_RECIPES: dict[str, dict] = {
     "nano": dict(data="data/demo", epochs=20, batch_size=64, lr=2e-3, gamma=0.86, rho=0.0, augmentation="warp"),
 }
+
+# Heads with settings other than the published ones, by a name that stands for all of them.
+HEAD_RECIPES: dict[str, dict] = {}
 
 
 def recipe_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.2) -> Tensor:

@@ -1,0 +1,94 @@
+"""What feature norms know about image quality, and what bad quality does to accuracy: on faces degraded on purpose.
+
+    faces = degraded_faces(dataset.test)
+    measure_quality(model, faces)      # {"r_pre_norm_blur": 0.61, ..., "accuracy_blur_3": 48.2, ...}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import EvaluationTransform, FaceSplit, degrade
+from .data.degrade import SEVERITIES
+from .evaluate import prepared
+from .poster import NORM_SOURCES, Poster
+
+WORST = 5  # severity; 0 is the face as it is
+FACES = 150  # at most, evenly over the split: each is looked at 26 times
+BATCH = 64
+SEED = 123  # of the degradations' noise
+
+
+@dataclass(frozen=True)
+class DegradedFaces:
+    """Versions of the same N faces: uint8 (N, 3, H, W) by (kind, severity), ("none", 0) as they are; labels (N,)."""
+
+    versions: dict[tuple[str, int], Tensor]
+    labels: np.ndarray
+
+
+def degraded_faces(split: FaceSplit, image_size: int) -> DegradedFaces:
+    """Every kind of `data.degrade` at every severity, of at most `FACES` faces evenly spread over the split.
+
+    Args:
+        image_size: side to which faces of different sizes are brought first, in pixels.
+    """
+    chosen = np.unique(np.linspace(0, len(split) - 1, min(FACES, len(split))).round().astype(int))
+    clean = torch.stack([split.pictures.one(int(position), image_size) for position in split.positions[chosen]])
+    versions = {("none", 0): clean} | {
+        (kind, severity): degrade(clean, kind, severity, SEED)
+        for kind in SEVERITIES for severity in range(1, WORST + 1)
+    }
+    return DegradedFaces(versions, split.labels[chosen])
+
+
+@torch.no_grad()
+def look(model: Poster, images: Tensor, device: str | torch.device | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Margin-free predictions int (N,) and every carrier's norm float (N,), from one pass over uint8 (N, 3, H, W)."""
+    c, device = model.config, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    transform = EvaluationTransform(c.image_size, c.stream_size, c.channel_order)
+    predictions, norms = [], {source: [] for source in NORM_SOURCES}
+    with prepared(model, device, "float32", "margin-free") as ready:
+        for chunk in images.split(BATCH):
+            carriers = ready.norm_carriers(
+                transform(chunk.to(device)).to(memory_format=torch.channels_last))
+            predictions.append(ready.head(ready.feature_layer(carriers["embedding"])).argmax(1).cpu())
+            for source, values in carriers.items():
+                norms[source].append(values.float().norm(dim=1).cpu())
+    return torch.cat(predictions).numpy(), {source: torch.cat(parts).numpy() for source, parts in norms.items()}
+
+
+def measure_quality(
+    model: Poster, faces: DegradedFaces, device: str | torch.device | None = None
+) -> dict[str, float]:
+    """Accuracy at every severity, and how each carrier's norm correlates with quality.
+
+    Returns:
+        `accuracy_<kind>_<severity>` in percent; `r_<source>_<kind>`: Pearson's r, over faces and severities 0..5, of
+        the norm and the quality 1 - severity / 5; `r_<source>_all`: the same over all kinds at once, the faces as they
+        are counted once. Norms differ between faces too, so r stays below 1 even for a norm that falls with every step.
+    """
+    seen = {version: look(model, images, device) for version, images in faces.versions.items()}
+    result = {f"accuracy_{kind}_{severity}": 100 * float((predicted == faces.labels).mean())
+              for (kind, severity), (predicted, _) in seen.items() if severity}
+    clean = [("none", 0)]
+    for source in NORM_SOURCES:
+        kinds = {kind: clean + [version for version in seen if version[0] == kind] for kind in SEVERITIES}
+        for kind, versions in (kinds | {"all": list(seen)}).items():
+            quality = np.concatenate([np.full(len(faces.labels), 1 - severity / WORST) for _, severity in versions])
+            norms = np.concatenate([seen[version][1][source] for version in versions])
+            result[f"r_{source}_{kind}"] = float(np.corrcoef(norms, quality)[0, 1])
+    return result
+
+
+def correlations_with_quality(
+    model: Poster, split: FaceSplit, device: str | torch.device | None = None
+) -> dict[str, float]:
+    """Pearson's r of each carrier's norm and the quality that comes with the faces, by source."""
+    pictures = torch.stack([split.pictures.one(int(at), model.config.image_size) for at in split.positions])
+    _, norms = look(model, pictures, device)
+    return {source: float(np.corrcoef(values, split.quality)[0, 1]) for source, values in norms.items()}

@@ -1,0 +1,188 @@
+"""The study: a balanced search, runs done once and repeatable, and tables that answer from the CSV alone."""
+
+import json
+import os
+import socket
+import time
+from itertools import combinations, product
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from face_sets import rafdb
+
+from poster_ada import claims, study, study_summary
+from poster_ada.claims import claimed
+from poster_ada.data import open_dataset
+from poster_ada.data.degrade import SEVERITIES
+from poster_ada.errors import InputError
+from poster_ada.poster import NORM_SOURCES, Poster
+from poster_ada.quality import DegradedFaces, measure_quality
+from poster_ada.study import L18, SEARCH, Row, Study, grid, read_results, write_results
+
+
+@pytest.fixture(scope="module")
+def small_study(tmp_path_factory):
+    """Two runs, one of each kind, on a made face set."""
+    place = tmp_path_factory.mktemp("study")
+    dataset = open_dataset(rafdb(place / "faces", train=56, test=21))
+    rows = [Row("protocol", "adaface-m0.4", 1, {"head": "adaface", "margin": 0.4, "batch_size": 16}),
+            Row("search", "01", 11, {"head": "adaface", "scale": 8.0, "validation_fraction": 0.25})]
+    made = Study(dataset, "nano", place / "runs", epochs=1)
+    study.work(made, rows, place / "results")
+    return made, rows, place / "results"
+
+
+def made_table(gap: float = 2.0) -> pd.DataFrame:
+    """A table as of the whole grid, in which AdaFace is `gap` points better and scale 16 is best."""
+    random, lines = np.random.default_rng(1), []
+    chosen = [Row("confirm", name, seed, {"head": name[:3]}) for seed in (1, 2, 3) for name in
+              (study.CHOSEN, "mlp-same-recipe")]
+    rows = [row for row in grid((1, 2, 3)) if row.stage != "confirm"] + chosen
+    for row in rows:
+        line = {"id": row.id, "stage": row.stage, "setting": row.setting, "seed": row.seed, "data": "faces",
+                "preset": "nano", "fingerprint": "f", "pretrained": "none", "epochs": 1, "train_faces": 90,
+                "validation_faces": 10, "norm_source": "embedding", "head": "mlp"} | row.choices
+        line["validation_accuracy"] = 50 + row.seed + 5 * (line.get("scale") == 16.0)
+        line |= {f"r_{source}_{kind}": random.uniform(-0.1, 0.1) + (source == "pre_norm")
+                 for source, kind in product(NORM_SOURCES, study_summary.KINDS)}
+        line |= {f"accuracy_{kind}_{level}": 50.0 - level + random.normal()
+                 for kind, level in product(SEVERITIES, range(1, 6))}
+        if row.stage != "search":
+            right = np.arange(100) < 50 + row.seed + gap * (row.setting == study.CHOSEN)
+            line |= {"test_faces": 100, "accuracy": float(right.sum()), "macro_f1": 40.0,
+                     "label_margin_accuracy": 30.0, "right": np.packbits(right).tobytes().hex()}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def test_search_is_balanced():
+    levels = np.array([[int(level) for level in line] for line in L18])
+    for a, b in combinations(range(levels.shape[1]), 2):
+        counts = pd.crosstab(levels[:, a], levels[:, b]).to_numpy()
+        assert (counts == counts[0, 0]).all() and counts.shape == (levels[:, a].max() + 1, levels[:, b].max() + 1)
+    assert [len(values) for values in SEARCH.values()] == list(levels.max(0) + 1)
+    rows = grid()
+    assert len({row.id for row in rows}) == len(rows) and sum(row.stage == "search" for row in rows) == 18
+    assert not {row.seed for row in rows if row.stage == "search"} & set(study.SEEDS)
+
+
+def test_claim_is_exclusive_and_given_up(tmp_path):
+    path = tmp_path / "a.claim"
+    with claimed(path) as first, claimed(path) as second:
+        assert first and not second
+    with pytest.raises(RuntimeError), claimed(path):
+        raise RuntimeError
+    with claimed(path) as again:
+        assert again
+
+
+def test_claim_of_a_dead_process_is_taken_over_once(tmp_path, monkeypatch):
+    path = tmp_path / "a.claim"
+    dead = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitpid(dead, 0)
+    stale = f"{socket.gethostname()} {dead} 1\n"
+    path.write_text(stale)
+    with claimed(path) as mine:
+        assert mine and path.read_text() != stale
+    path.write_text(stale)  # as another process saw it before the takeover
+    with claimed(path) as mine:
+        assert not mine
+
+
+def test_claim_of_another_machine_lasts_while_it_shows_life(tmp_path):
+    path, signs = tmp_path / "a.claim", tmp_path / "run"
+    signs.mkdir()
+    path.write_text("elsewhere 1 1\n")
+    (signs / "log.csv").touch()
+    old = time.time() - claims.STALE_HOURS * 3600 - 60
+    os.utime(path, (old, old))
+    with claimed(path, signs) as mine:
+        assert not mine
+    os.utime(signs / "log.csv", (old, old))
+    with claimed(path, signs) as mine:
+        assert mine
+
+
+def test_each_run_is_done_once_and_tells_what_it_measured(small_study, monkeypatch, tmp_path):
+    made, rows, results = small_study
+    table = read_results(results).set_index("stage")
+    assert table.loc["protocol", "measured_on"] == "test" and 0 <= table.loc["protocol", "accuracy"] <= 100
+    assert table.loc["search", "measured_on"] == "validation" and np.isnan(table.loc["search", "accuracy"])
+    assert table.loc["search", "scale"] == 8 and table.loc["protocol", "scale"] == 64
+    assert str(made.folder) not in (results / "study.csv").read_text()
+    assert study_summary.faces_right(read_results(results), "adaface-m0.4").mean() * 100 == pytest.approx(
+        table.loc["protocol", "accuracy"])
+    monkeypatch.setattr(study, "train", lambda *a, **k: pytest.fail("trained again"))
+    study.work(made, rows, results)
+    unclaimed = Row("protocol", "mlp", 9, {"head": "mlp"})
+    with claimed(made.folder / f"{unclaimed.id}.claim"):
+        assert made.do(unclaimed) is None
+
+
+def test_repeating_a_row_gives_its_numbers_again(small_study, capsys):
+    made, rows, results = small_study
+    table = read_results(results)
+    assert study.repeat(made, table, rows[0].id)
+    assert "numbers are the same" in capsys.readouterr().out
+    table.loc[table["id"] == rows[0].id, "accuracy"] += 1
+    assert not study.repeat(made, table, rows[0].id)
+    with pytest.raises(InputError, match="no row 'x'"):
+        study.repeat(made, table, "x")
+    table["fingerprint"] = "other"
+    with pytest.raises(InputError, match="other faces"):
+        study.repeat(made, table, rows[0].id)
+
+
+def test_results_of_two_machines_join_but_two_studies_do_not(tmp_path):
+    table = made_table()
+    write_results(table[table["seed"] != 2], tmp_path)
+    write_results(table[table["seed"] == 2], tmp_path)
+    joined = read_results(tmp_path)
+    assert set(joined["id"]) == set(table["id"]) and joined["id"].is_unique
+    with pytest.raises(InputError, match="another preset"):
+        write_results(table.assign(preset="small"), tmp_path)
+
+
+def test_norm_that_follows_quality_correlates(monkeypatch):
+    model = Poster.from_preset("nano", pretrained=None)
+    versions = {(kind, level): torch.full((4, 3, 48, 48), 50 - 10 * level, dtype=torch.uint8)
+                for kind, level in [("none", 0), *product(SEVERITIES, range(1, 6))]}
+    means = lambda self, images, landmarks=None: dict.fromkeys(  # noqa: E731
+        NORM_SOURCES, 9 + images.mean((1, 2, 3))[:, None].expand(-1, model.config.embed_dim))
+    monkeypatch.setattr(Poster, "norm_carriers", means)
+    found = measure_quality(model, DegradedFaces(versions, np.zeros(4, int)), "cpu")
+    assert all(value == pytest.approx(1, abs=1e-5) for name, value in found.items() if name.startswith("r_"))
+    assert {found[f"accuracy_blur_{level}"] for level in range(1, 6)} <= {0.0, 100.0}
+
+
+def test_summary_finds_the_difference_and_the_best_level():
+    table = made_table(gap=2.0)
+    pairs = study_summary.comparisons(table).set_index(["setting", "baseline"])
+    pair = pairs.loc[study.CHOSEN, "mlp-same-recipe"]
+    assert pair["difference"] == 2 and pair["seeds"] == 3
+    assert 0 < pair["faces_p"] < 1 and pair["faces_low"] < 2 < pair["faces_high"]
+    assert study_summary.choose(table)["scale"] == 16
+    norms = study_summary.norms_table(table).set_index(["setting", "norm_source", "kind"])
+    assert norms.loc[(study.CHOSEN, "pre_norm", "all"), "r"] > 0.8
+
+
+def test_summary_is_written_from_the_table(tmp_path):
+    table = made_table()
+    write_results(table, tmp_path)
+    study.main.__wrapped__(["--summary", "--results", str(tmp_path)])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {f"{name}.{kind}" for name in study_summary.FIGURES for kind in ("pdf", "png")} <= names
+    section = (tmp_path / "study.typ").read_text()
+    assert "Not RAF-DB" in section and all(sentence in section for sentence in study_summary.findings(table))
+    assert {entry["file"] for entry in json.loads((tmp_path / "manifest.json").read_text())} <= names
+
+
+def test_command_asks_for_faces_and_lists_runs(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        study.main([])
+    assert stopped.value.code == 2 and "give --data" in capsys.readouterr().err
+    faces = rafdb(tmp_path / "faces")
+    study.main.__wrapped__(["--data", str(faces), "--folder", str(tmp_path / "runs"), "--list", "--stage", "protocol"])
+    assert "protocol-adaface-m0.75-seed5" in capsys.readouterr().out
