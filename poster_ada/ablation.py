@@ -28,7 +28,7 @@ VARIANTS = {
 # `nano` cannot be small, base and large; its sizes differ in depth alone.
 NANO_DEPTHS = {"small": 1, "base": 2, "large": 3}
 # 22 runs in minutes: a few epochs, the learning rate falling quickly.
-SHORT_SCHEDULE = {"nano": {"epochs": 5, "gamma": 0.6}}
+SHORT_SCHEDULE = {"nano": {"epochs": 3, "gamma": 0.6}}
 
 
 @dataclass(frozen=True)

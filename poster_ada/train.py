@@ -305,8 +305,7 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--workers", type=int, default=WORKERS, help=f"processes that decode faces (default {WORKERS})")
     model = p.add_argument_group("model")
     model.add_argument("--modeltype", "--preset", choices=tuple(PRESETS), help="size (default large; nano with --demo)")
-    model.add_argument("--head", choices=(*HEADS, *HEAD_RECIPES), help="default mlp; adaface is the published setting, "
-                       "adaface-fer the one that our study found")
+    model.add_argument("--head", choices=(*HEADS, *HEAD_RECIPES), help="default mlp; adaface is the published setting")
     model.add_argument("--margin", type=float, help="m (default: AdaFace 0.4, ArcFace 0.5, CosFace 0.4)")
     model.add_argument("--scale", type=float, help="s of a margin head (default 64)")
     model.add_argument("--t-alpha", type=float, help="AdaFace: the batch's weight in the norm statistics (default 1.0)")
@@ -351,7 +350,7 @@ def config_from(args: argparse.Namespace) -> tuple[TrainConfig, Dataset]:
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     variant = {"mlp": {"feature_layer": True}, "irf": {"norm_source": "image"}, "da": {"augmentation": "adaface"}}
     published = {"token_mixing": False, "balanced": True} if affectnet else {}
-    if affectnet and args.head in ("adaface", "adaface-fer"):
+    if affectnet and args.head == "adaface":
         published["lr"] = 2e-6
     fitted = {"data": str(root), "channel_order": dataset.channel_order, "class_names": dataset.class_names,
               "num_classes": len(dataset.class_names)}
