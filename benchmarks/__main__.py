@@ -129,7 +129,7 @@ class Bench:
         predictors = {way: predictor(way, model, self.faces.train, folder) for way in ways}
         logits: dict[str, list[torch.Tensor]] = {way: [] for way in ways}
         transform = EvaluationTransform(c.image_size, c.stream_size, c.channel_order)
-        for images, _, _ in FaceLoader(self.faces.test, transform, 32, device=self.device):
+        for images, *_ in FaceLoader(self.faces.test, transform, 32, device=self.device):
             with torch.inference_mode():
                 for way, predict in predictors.items():
                     logits[way].append(predict(images).float().cpu())

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from benchmarks.plain import PlainPoster, PlainSam, plain_step
 from benchmarks.timing import Work
 from poster_ada.data import FaceSplit
+from poster_ada.data.loader import Batch
 from poster_ada.export import ExportedPoster, export
 from poster_ada.inference import fast
 from poster_ada.poster import PRESETS, Poster
@@ -87,7 +88,7 @@ def training_step(way: str, size: str, batch: int, device: torch.device) -> Work
     model = model_of(size, device).train()
     labels = (torch.arange(batch) % model.config.num_classes).to(device)
     images = noise(batch, model.config.image_size if way == "plain" else model.config.stream_size, device)
-    config = TrainConfig.for_preset(size, precision="float32" if way == "float32" else "auto")
+    config = TrainConfig.for_preset(size, rho=TrainConfig.rho, precision="float32" if way == "float32" else "auto")
     if way == "plain":
         plain = PlainPoster(model).to(device).train()
         sam = PlainSam([p for p in plain.parameters() if p.requires_grad], config.lr)
@@ -105,7 +106,7 @@ def training_step(way: str, size: str, batch: int, device: torch.device) -> Work
     accelerator = Accelerator(cpu=device.type == "cpu")
     objective = accelerator.prepare_model(Objective(model, config.label_smoothing))
     dtype = resolve_precision(config.precision, device, model.config)
-    loader = OneBatch([(images, labels, None)])
+    loader = OneBatch([Batch(images, labels, None, torch.ones(batch, device=device))])
 
     def default() -> int:
         train_epoch(objective, loader, sam, accelerator, dtype, tqdm(disable=True))

@@ -66,7 +66,7 @@ def predict(
     bar = tqdm(total=len(split), desc="predicting", unit="face", disable=quiet, delay=PROGRESS_AFTER, leave=False)
     embeddings, norms, logits = [], [], []
     with prepared(model, device, precision, protocol) as ready, bar:
-        for images, labels, _ in loader:
+        for images, labels, *_ in loader:
             with torch.inference_mode():  # not around the loader, whose threads would not share it
                 seen = ready.forward_features(images)
                 if protocol == "label-margin":

@@ -176,7 +176,7 @@ def calibration_images(config: PosterConfig, faces: FaceSplit) -> list[Tensor]:
     """Every n-th face, so that all classes and sources are seen; (1, 3, S, S) each."""
     chosen = faces.subset(np.arange(0, len(faces), max(1, len(faces) // CALIBRATION_FACES))[:CALIBRATION_FACES])
     loader = FaceLoader(chosen, EvaluationTransform(config.image_size, config.stream_size, config.channel_order), 1)
-    return [images for images, _, _ in loader]
+    return [batch.images for batch in loader]
 
 
 class Agreement(NamedTuple):
@@ -193,7 +193,7 @@ def compare(model: Poster, exported: ExportedPoster, faces: FaceSplit) -> Agreem
     loader = FaceLoader(faces, EvaluationTransform(c.image_size, c.stream_size, c.channel_order), 32)
     same, largest = 0, 0.0
     model.eval()
-    for images, _, _ in loader:
+    for images, *_ in loader:
         with torch.inference_mode():
             expected = model(images)
         actual = exported(images)

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from .data import EvaluationTransform, FaceSplit, degrade
-from .data.degrade import SEVERITIES
+from .data.degrade import SEVERITIES, WORST
 from .evaluate import prepared
 from .poster import NORM_SOURCES, Poster
 
-WORST = 5  # severity; 0 is the face as it is
 FACES = 150  # at most, evenly over the split: each is looked at 26 times
 BATCH = 64
 SEED = 123  # of the degradations' noise

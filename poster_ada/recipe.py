@@ -27,7 +27,7 @@ class TrainConfig:
     preset: str = "large"  # where `model` started from
     data: str = "data/raf-basic"
     pretrained: str = "models/pretrain"  # folder with ir50.pth and mobilefacenet_model_best.pth.tar
-    augmentation: str = "published"  # "adaface" is the report's w/DA; "warp" adds small turns, zooms and shifts
+    augmentation: str = "published"  # "adaface" is the report's w/DA; "warp" adds small turns, zooms and shifts; "camera" adds camera faults
     balanced: bool = False  # draw classes equally often (AffectNet)
     validation_fraction: float = 0.1
     select_on: str = "validation"  # "test" is the published way: the best epoch is picked by its test accuracy
@@ -40,6 +40,7 @@ class TrainConfig:
     gamma: float = 0.98  # of ExponentialLR, per epoch
     rho: float = 0.05  # SAM's radius; 0 trains without SAM
     label_smoothing: float = 0.2
+    quality_weight: float = 0.0  # of `quality_loss`, which teaches the norm what "camera" augmentation did to a face
     seed: int = 123
     precision: str = "auto"  # see precision.py
     compile: bool = False
@@ -55,6 +56,9 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "val_batch_size", "lr", "gamma"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        if self.quality_weight < 0 or (self.quality_weight and self.augmentation != "camera"):
+            raise InputError(f"quality_weight {self.quality_weight} does not fit: it must not be negative, and only "
+                             "augmentation 'camera' knows the quality that it asks for.")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"validation_fraction is {self.validation_fraction}; it must lie between 0 and 1.")
 
@@ -117,3 +121,12 @@ def recipe_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.2) ->
     """The published loss, 2 * label-smoothed cross-entropy + cross-entropy, on (margin) logits (B, C); a scalar."""
     logits = logits.float()
     return 2 * F.cross_entropy(logits, labels, label_smoothing=label_smoothing) + F.cross_entropy(logits, labels)
+
+
+def quality_loss(norms: Tensor, quality: Tensor) -> Tensor:
+    """1 - Pearson's r of feature norms (B,) and known quality (B,), a scalar in [0, 2]; 1 where quality is constant.
+
+    The logits of a margin head do not depend on the norm, so no other loss tells it anything.
+    """
+    norms, quality = norms.float(), quality.float()
+    return 1 - F.cosine_similarity(norms - norms.mean(), quality - quality.mean(), dim=0)

@@ -30,7 +30,7 @@ from .metrics import metrics
 from .poster import NORM_SOURCES, PRESETS, Poster
 from .precision import PRECISIONS, resolve_precision
 from .predictions import probabilities_of
-from .recipe import HEAD_RECIPES, TrainConfig, recipe_loss
+from .recipe import HEAD_RECIPES, TrainConfig, quality_loss, recipe_loss
 from .runs import Run, default_folder, environment, fingerprint
 from .sam import Sam
 from .synced_batch_norm import synchronise
@@ -39,18 +39,27 @@ from .synced_batch_norm import synchronise
 class Objective(nn.Module):
     """The one place where labels meet the model: images and labels to the recipe's loss. DDP wraps this."""
 
-    def __init__(self, model: Poster, label_smoothing: float) -> None:
+    def __init__(self, model: Poster, label_smoothing: float, quality_weight: float = 0.0) -> None:
         super().__init__()
         self.model = model
         self.label_smoothing = label_smoothing
+        self.quality_weight = quality_weight
 
-    def forward(self, images: Tensor, labels: Tensor, landmark_map: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the loss and how many margin-free predictions are right (no gradient)."""
+    def forward(
+        self, images: Tensor, labels: Tensor, landmark_map: Tensor, quality: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the loss and how many margin-free predictions are right (no gradient).
+
+        The quality term correlates over the batch at hand, which is a process's part of the global one.
+        """
         features = self.model.forward_features(images, landmark_map)
         logits = self.model.head.margin_logits(features.embedding, labels, features.norm)
         with torch.no_grad():
             correct = (self.model.head(features.embedding).argmax(1) == labels).sum()
-        return recipe_loss(logits, labels, self.label_smoothing), correct
+        loss = recipe_loss(logits, labels, self.label_smoothing)
+        if self.quality_weight:
+            loss = loss + self.quality_weight * quality_loss(features.norm, quality)
+        return loss, correct
 
 
 def make_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -68,15 +77,15 @@ def train_epoch(
     model = accelerator.unwrap_model(objective).model
     objective.train()
     totals = torch.zeros(3, device=accelerator.device)
-    for images, labels, _ in loader:
+    for images, labels, _, quality in loader:
         with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
             landmark_map = model.landmark_map(images)  # frozen: one pass serves both of SAM's
-            loss, correct = objective(images, labels, landmark_map)
+            loss, correct = objective(images, labels, landmark_map, quality)
         accelerator.backward(loss)
         if sam.rho:
             sam.ascend()
             with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-                second, _ = objective(images, labels, landmark_map)
+                second, _ = objective(images, labels, landmark_map, quality)
             accelerator.backward(second)
         sam.descend()
         totals += torch.stack((loss.detach() * len(labels), correct, torch.tensor(len(labels), device=loss.device)))
@@ -204,7 +213,7 @@ def train(
         model.image_stream.compile()
         model.fusion.compile()
     sam = Sam(optimizer, config.rho)
-    objective = accelerator.prepare_model(Objective(model, config.label_smoothing))
+    objective = accelerator.prepare_model(Objective(model, config.label_smoothing, config.quality_weight))
 
     selected_on = {"validation": "a validation split of the training faces",
                    "test": "the TEST split, the published way: its accuracy is optimistic"}[config.select_on]
@@ -299,7 +308,8 @@ def parser() -> argparse.ArgumentParser:
                       help="published data set: sets its variant, learning rate and sampling (default rafdb)")
     data.add_argument("--data", metavar="ROOT", help="folder (default data/raf-basic, or data/AffectNet)")
     data.add_argument("--augmentation", choices=AUGMENTATIONS,
-                      help="adaface is the report's w/DA; warp adds small turns, zooms and shifts (nano's default)")
+                      help="adaface is the report's w/DA; warp adds small turns, zooms and shifts (nano's default); "
+                      "camera adds blur, low resolution, noise, JPEG or darkness")
     data.add_argument("--select-on", choices=("validation", "test"), help="split that picks the best epoch; test is "
                       "the published way and makes the result optimistic (default validation, 10 %% of train)")
     data.add_argument("--workers", type=int, default=WORKERS, help=f"processes that decode faces (default {WORKERS})")
@@ -318,6 +328,7 @@ def parser() -> argparse.ArgumentParser:
         ("epochs", int, "default 300; nano 20"), ("batch_size", int, "over all GPUs (default 200; nano 64)"),
         ("val_batch_size", int, "default 32"), ("lr", float, "default 4e-5; AdaFace on AffectNet 2e-6; nano 2e-3"),
         ("momentum", float, "of --optimizer sgd (default 0.9)"), ("label_smoothing", float, "default 0.2"),
+        ("quality_weight", float, "teach the norm the known quality of --augmentation camera (default 0)"),
         ("rho", float, "SAM's radius; 0 is plain training (default 0.05; nano 0)"), ("seed", int, "default 123"),
     ):
         spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
@@ -346,7 +357,7 @@ def config_from(args: argparse.Namespace) -> tuple[TrainConfig, Dataset]:
     dataset = open_dataset(root)
     names = ("augmentation", "select_on", "head", "margin", "scale", "t_alpha", "norm_source", "channel_order",
              "pretrained", "epochs", "batch_size", "val_batch_size", "lr", "gamma", "momentum", "label_smoothing",
-             "rho", "seed", "optimizer", "precision", "compile")
+             "quality_weight", "rho", "seed", "optimizer", "precision", "compile")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     variant = {"mlp": {"feature_layer": True}, "irf": {"norm_source": "image"}, "da": {"augmentation": "adaface"}}
     published = {"token_mixing": False, "balanced": True} if affectnet else {}

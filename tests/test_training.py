@@ -15,7 +15,8 @@ from golden_recipe import golden
 import poster_ada.train as train_module
 from poster_ada.checkpoint import load_checkpoint
 from poster_ada.errors import InputError
-from poster_ada.recipe import TrainConfig, recipe_loss
+from poster_ada.poster import Poster
+from poster_ada.recipe import TrainConfig, quality_loss, recipe_loss
 from poster_ada.runs import Run
 from poster_ada.sam import Sam
 from poster_ada.train import main, train
@@ -36,6 +37,29 @@ def tensors(run: Run, which: str) -> dict[str, torch.Tensor]:
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_quality_loss_is_one_minus_the_correlation():
+    norms, quality = torch.rand(50, generator=torch.Generator().manual_seed(1)), torch.linspace(0, 1, 50)
+    expected = 1 - torch.corrcoef(torch.stack((norms, quality)))[0, 1]
+    torch.testing.assert_close(quality_loss(norms, quality), expected)
+    torch.testing.assert_close(quality_loss(3 * quality + 7, quality), torch.tensor(0.0))
+    assert quality_loss(norms.requires_grad_(), torch.ones(50)) == 1  # nothing known, nothing taught
+
+
+def test_quality_term_needs_known_quality_and_reaches_the_norm(faces):
+    with pytest.raises(InputError, match="quality_weight"):
+        tiny(faces, quality_weight=0.5)
+    config = tiny(faces, head="adaface", augmentation="camera", quality_weight=0.5)
+    torch.manual_seed(1)
+    objective = train_module.Objective(Poster(config.model), 0.2, 0.5)
+    images, labels, quality = torch.randn(8, 3, 48, 48), torch.arange(8) % 7, torch.rand(8)
+    landmark_map = objective.model.landmark_map(images)
+    with_term, _ = objective(images, labels, landmark_map, quality)
+    objective.quality_weight = 0.0
+    without, _ = objective(images, labels, landmark_map, quality)
+    norms = objective.model.forward_features(images, landmark_map).norm
+    torch.testing.assert_close(with_term - without, 0.5 * quality_loss(norms, quality))
 
 
 def test_sam_around_adam_reproduces_the_published_steps():

@@ -220,6 +220,29 @@ def test_adafaces_changes_are_what_they_are_called():
     assert only_jittered.any() and (values[only_jittered] != images[only_jittered]).any((1, 2, 3)).all()
 
 
+def test_camera_faults_are_degradations_of_known_severity():
+    count = 20_000
+    transform = TrainingTransform(100, 100, "RGB", "camera")
+    draw = transform.draw(count, 100, 100, seeded())
+    kind, severity = draw.fault.unbind(1)
+    assert within((severity > 0).float().mean(), 0.5, count)
+    assert severity.bincount()[1:].min() > 0.09 * count and len(severity.bincount()) == 6
+    assert kind.bincount(minlength=5).min() > 0.19 * count
+    assert torch.equal(transform.quality(draw), 1 - severity / 5)
+    assert TrainingTransform(augmentation="warp").quality(draw).unique().tolist() == [1]
+    images = batch(200)
+    draw = transform.draw(200, 100, 100, seeded(5))
+    quiet = ((draw.erase[:, 2] == 0) & ~draw.noisy & ~draw.flip).nonzero().flatten().tolist()
+    values = to_8_bits(transform.apply(images, draw)).round()
+    faults = 0
+    for index in quiet:
+        kind, severity = draw.fault[index].tolist()
+        fault = degrade(images[index:index + 1], list(SEVERITIES)[kind], severity, int(draw.noise_seed[index]))[0]
+        assert torch.equal(values[index], fault.float())
+        faults += severity > 0
+    assert 10 < faults < len(quiet) - 10
+
+
 @pytest.mark.parametrize("kind", SEVERITIES)
 def test_degradation_grows_with_severity(kind):
     images = batch(12)

@@ -33,6 +33,7 @@ SEVERITIES = {
     "jpeg": (40, 22, 12, 7, 4),
     "darkness": (0.6, 0.38, 0.24, 0.14, 0.08),
 }
+WORST = 5  # severity; 0 is the picture as it is
 FULL_WELL = 1000.0  # photons of a fully lit pixel: sets how noisy the dark becomes
 
 
@@ -41,7 +42,7 @@ def degrade(images: Tensor, kind: str, severity: int, seed: int = 123) -> Tensor
 
     `kind` is a key of `SEVERITIES`, `severity` 0..5; 0 returns the images unchanged. Raises InputError otherwise.
     """
-    if kind not in SEVERITIES or severity not in range(6):
+    if kind not in SEVERITIES or severity not in range(WORST + 1):
         raise InputError(f"cannot degrade by {kind!r} {severity}: kinds are {', '.join(SEVERITIES)}, severities 0..5.")
     if severity == 0 or not len(images):
         return images

@@ -1,6 +1,6 @@
 """Batches of augmented faces: decoded once, augmented together on the model's device, reproducible under a seed.
 
-    for images, labels, indices in FaceLoader(faces.train, TrainingTransform(), batch_size=200, shuffle=True): ...
+    for images, labels, indices, quality in FaceLoader(faces.train, TrainingTransform(), batch_size=200, shuffle=True): ...
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from poster_ada.errors import InputError
 
 
 class Batch(NamedTuple):
-    """images float32 (B, 3, S, S) and labels int64 (B,) on the loader's device; indices int64 (B,) into the split."""
+    """images float32 (B, 3, S, S), labels int64 (B,) and quality float32 (B,), the share of each picture's quality that
+    augmentation left (1 without), on the loader's device; indices int64 (B,) into the split."""
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    quality: Tensor
 
 
 class FaceLoader:
@@ -91,9 +93,11 @@ class FaceLoader:
             if isinstance(self.transform, TrainingTransform):
                 draw = self.transform.draw(len(batches[number]), *images.shape[2:], self._generator(1 + number))
                 images = self.transform.apply(images, draw[parts[number]])
+                quality = self.transform.quality(draw[parts[number]])
             else:
                 images = self.transform(images)
-            yield Batch(images, self.labels[indices].to(self.device), indices)
+                quality = torch.ones(len(indices))
+            yield Batch(images, self.labels[indices].to(self.device), indices, quality.to(self.device))
 
     def _generator(self, stream: int) -> torch.Generator:
         """Stream 0 is the epoch's order, stream 1 + n the augmentation of batch n."""

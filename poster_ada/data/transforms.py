@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from poster_ada.data.chunks import in_chunks, on_one_core
+from poster_ada.data.degrade import SEVERITIES, WORST, degrade
 from poster_ada.data.resize import resize_on_grid
 from poster_ada.errors import InputError
 
@@ -46,7 +47,9 @@ _INTERPOLATIONS = (
 # For small networks that start from random weights: faces in the wild are not aligned to the pixel.
 WARP_ANGLE, WARP_SCALE, WARP_SHIFT = math.radians(8), 0.08, 0.04  # up to, either way; the shift in shares of the side
 
-AUGMENTATIONS = ("published", "adaface", "warp", "none")
+CAMERA_PROBABILITY = 0.5  # of one camera fault, of any kind and severity
+
+AUGMENTATIONS = ("published", "adaface", "warp", "camera", "none")
 _CHUNK_BYTES = 2_200_000  # of int32 sums: larger temporaries leave the CPU's cache and are paged in anew every time
 
 
@@ -119,6 +122,7 @@ class AugmentationDraw:
     jitter: Tensor  # float (B, 3): brightness, contrast, saturation; 1 where not chosen
     jitter_order: Tensor  # int64 (B, 3)
     warp: Tensor  # float (B, 2, 3): as `draw_similarity` gives them
+    fault: Tensor  # int64 (B, 2): kind (by its place in `SEVERITIES`) and severity; severity 0 where not chosen
 
     def __len__(self) -> int:
         return len(self.flip)
@@ -134,7 +138,8 @@ class TrainingTransform(EvaluationTransform):
     "published": with probability 1/2 one of {horizontal flip, Gaussian noise of variance 30, rounded to 8 bits}; then a
     random horizontal flip, the resize, normalisation, and RandomErasing to 0 (p 0.5, area 0.02..0.1, ratio 0.3..3.3).
     "adaface": before that, each with probability 0.2, AdaFace's crop pasted in place on black, low resolution, and
-    photometric change. "warp": "published" after a small rotation, zoom and shift. "none": no augmentation.
+    photometric change. "warp": "published" after a small rotation, zoom and shift. "camera": "published" after, with
+    probability 1/2, one of `degrade`'s camera faults of random severity. "none": no augmentation.
     """
 
     augmentation: str = "published"
@@ -151,6 +156,11 @@ class TrainingTransform(EvaluationTransform):
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> AugmentationDraw:
         """Random parameters for `count` pictures of `height` x `width` pixels."""
         return on_one_core(self._draw, count, height, width, generator)
+
+    def quality(self, draw: AugmentationDraw) -> Tensor:
+        """What the augmentation leaves of each picture's quality: float (B,), 1 - severity / 5 of its camera fault."""
+        severity = draw.fault[:, 1] if self.augmentation == "camera" else torch.zeros(len(draw))
+        return 1 - severity / WORST
 
     def _draw(self, count: int, height: int, width: int, generator: torch.Generator) -> AugmentationDraw:
         def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -169,8 +179,10 @@ class TrainingTransform(EvaluationTransform):
         jitter = uniform(1 - JITTER, 1 + JITTER, 3).where(chance(ADAFACE_PROBABILITY)[:, None], 1.0)
         jitter_order = torch.rand(count, 3, generator=generator).argsort(1)
         warp = draw_similarity(count, generator, WARP_ANGLE, WARP_SCALE, WARP_SHIFT)
+        severity = torch.randint(1, WORST + 1, (count,), generator=generator).where(chance(CAMERA_PROBABILITY), 0)
+        fault = torch.stack((torch.randint(len(SEVERITIES), (count,), generator=generator), severity), 1)
         return AugmentationDraw((one_of_two & ~is_noise) ^ second_flip, one_of_two & is_noise, noise_seed, erase, crop,
-                                low_side, interpolation, jitter, jitter_order, warp)
+                                low_side, interpolation, jitter, jitter_order, warp, fault)
 
     def apply(self, images: Tensor, draw: AugmentationDraw, full: bool = False) -> Tensor:
         """Augment uint8 (B, 3, H, W) RGB by `draw` (of length B): float32 as from `__call__`."""
@@ -183,6 +195,10 @@ class TrainingTransform(EvaluationTransform):
                 images[index] = _adaface(images[index], draw[index:index + 1])
         if self.augmentation == "warp":
             images = warped(images.float(), draw.warp).round_().to(torch.uint8)
+        if self.augmentation == "camera":
+            for index, (kind, severity) in enumerate(draw.fault.tolist()):
+                images[index] = degrade(images[index:index + 1], tuple(SEVERITIES)[kind], severity,
+                                        int(draw.noise_seed[index]))[0]
         for index in draw.noisy.nonzero().flatten().tolist():
             seeded = torch.Generator().manual_seed(int(draw.noise_seed[index]))
             noise = torch.randn(images.shape[1:], generator=seeded).to(images.device) * math.sqrt(NOISE_VARIANCE)
