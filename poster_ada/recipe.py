@@ -27,7 +27,7 @@ class TrainConfig:
     preset: str = "large"  # where `model` started from
     data: str = "data/raf-basic"
     pretrained: str = "models/pretrain"  # folder with ir50.pth and mobilefacenet_model_best.pth.tar
-    augmentation: str = "published"  # "adaface" is the report's w/DA; "warp" adds small turns, zooms and shifts; "camera" adds camera faults
+    augmentation: str = "published"  # "adaface" is the report's w/DA; see `TrainingTransform` for "warp" and "camera"
     balanced: bool = False  # draw classes equally often (AffectNet)
     validation_fraction: float = 0.1
     select_on: str = "validation"  # "test" is the published way: the best epoch is picked by its test accuracy

@@ -41,9 +41,10 @@ SOURCE_COLOURS = dict(zip(NORM_SOURCES, ("#D55E00", "#E69F00", "#0072B2", "#009E
 KINDS = (*SEVERITIES, "all", "demo")
 CORRELATION_OF_ADAFACE = 0.5  # about what Kim et al. 2022 report for their norm and a no-reference quality score
 FACTORS = tuple(name for name in SEARCH if name != "seed")
-OF_QUALITY = ("augmentation", "norm_source")  # factors that can teach the norm, or choose it
-FACTOR_NAMES = {"augmentation": "augmentation", "scale": "scale s", "margin": "margin m",
-                "t_alpha": "weight of the batch", "norm_source": "norm source", "label_smoothing": "label smoothing"}
+OF_QUALITY = ("quality_weight", "norm_source")  # factors that teach the norm, or choose it
+FACTOR_NAMES = {"concentration": "concentration h", "scale": "scale s", "margin": "margin m",
+                "t_alpha": "weight of the batch", "norm_source": "norm source", "quality_weight": "quality weight",
+                "label_smoothing": "label smoothing"}
 
 
 def settings_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -148,7 +149,7 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
 def choose(table: pd.DataFrame) -> dict[str, Any]:
     """The setting that the search points to, by validation faces alone.
 
-    Each factor takes its most accurate level. Of the levels of augmentation and norm source that are within a standard
+    Each factor takes its most accurate level. Of the levels of quality weight and norm source that are within a standard
     error of the best, the one whose norm knows quality best is taken.
     """
     found, chosen = effects(table), {}

@@ -1,6 +1,7 @@
 """Batches of augmented faces: decoded once, augmented together on the model's device, reproducible under a seed.
 
-    for images, labels, indices, quality in FaceLoader(faces.train, TrainingTransform(), batch_size=200, shuffle=True): ...
+    loader = FaceLoader(faces.train, TrainingTransform(), batch_size=200, shuffle=True)
+    for images, labels, indices, quality in loader: ...
 """
 
 from __future__ import annotations
