@@ -113,8 +113,13 @@ PRESET_RECIPES: dict[str, dict] = {
     "nano": dict(data="data/demo", epochs=20, batch_size=64, lr=2e-3, gamma=0.86, rho=0.0, augmentation="warp"),
 }
 
-# Heads with settings other than the published ones, by a name that stands for all of them.
-HEAD_RECIPES: dict[str, dict] = {}
+# Heads with settings other than the published ones, by a name that stands for all of them. `adaface-fer` is what the
+# study's search on real faces led to (results/study_search.csv, validation faces alone, s among 4, 8, 16): its norm is
+# taught quality, and s = 4 suits 7 classes, where 64 suits tens of thousands of people.
+HEAD_RECIPES: dict[str, dict] = {
+    "adaface-fer": dict(head="adaface", scale=4.0, margin=0.2, concentration=1.0, t_alpha=1.0, norm_source="embedding",
+                        quality_weight=3.0, augmentation="camera", label_smoothing=0.0),
+}
 
 
 def recipe_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.2) -> Tensor:

@@ -278,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         write_summary(read_results(results), results)
         return None
     if args.data is None:
-        raise InputError("no faces were named; give --data ROOT, e.g. faces/raf-basic from: "
+        raise InputError("no faces were named; give --data ROOT, e.g. data/faces from: "
                          "python -m poster_ada.data fetch faces.")
     dataset = open_dataset(args.data)
     folder = Path(args.folder or f"runs/study-{dataset.name.replace(' ', '-').replace('/', '')}-{args.preset}")
