@@ -85,8 +85,9 @@ def grid(seeds: Sequence[int] = SEEDS) -> list[Row]:
     rows[len(rows) - len(L18):] = sorted(rows[-len(L18):], key=lambda row: row.seed)  # one validation split at a time
     if CHOSEN in HEAD_RECIPES:
         # MLP under every choice that is not the head's own, so that the head alone makes the difference.
-        same = {key: value for key, value in HEAD_RECIPES[CHOSEN].items() if key not in ("head", *OF_MARGIN_HEADS)}
-        compared = {CHOSEN: {"head": CHOSEN}, "mlp-same-recipe": {"head": "mlp"} | same}
+        chosen = HEAD_RECIPES[CHOSEN]
+        same = {key: value for key, value in chosen.items() if key not in OF_MARGIN_HEADS} | {"head": "mlp"}
+        compared = {CHOSEN: chosen, "mlp-same-recipe": same}
         rows += [Row("confirm", name, seed, choices) for seed in seeds for name, choices in compared.items()]
     return rows
 

@@ -149,8 +149,8 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
 def choose(table: pd.DataFrame) -> dict[str, Any]:
     """The setting that the search points to, by validation faces alone.
 
-    Each factor takes its most accurate level. Of the levels of quality weight and norm source that are within a standard
-    error of the best, the one whose norm knows quality best is taken.
+    Each factor takes its most accurate level. Of the levels of quality weight and norm source that are within a
+    standard error of the best, the one whose norm knows quality best is taken.
     """
     found, chosen = effects(table), {}
     for factor in FACTORS:

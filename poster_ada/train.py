@@ -315,7 +315,8 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--workers", type=int, default=WORKERS, help=f"processes that decode faces (default {WORKERS})")
     model = p.add_argument_group("model")
     model.add_argument("--modeltype", "--preset", choices=tuple(PRESETS), help="size (default large; nano with --demo)")
-    model.add_argument("--head", choices=(*HEADS, *HEAD_RECIPES), help="default mlp; adaface is the published setting")
+    model.add_argument("--head", choices=(*HEADS, *HEAD_RECIPES), help="default mlp; adaface is the published setting, "
+                       "adaface-fer the one that this project's study found (results/)")
     model.add_argument("--margin", type=float, help="m (default: AdaFace 0.4, ArcFace 0.5, CosFace 0.4)")
     model.add_argument("--scale", type=float, help="s of a margin head (default 64)")
     model.add_argument("--t-alpha", type=float, help="AdaFace: the batch's weight in the norm statistics (default 1.0)")

@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from poster_ada.data.degrade import SEVERITIES
 from poster_ada.errors import InputError
 from poster_ada.poster import NORM_SOURCES, Poster
 from poster_ada.quality import DegradedFaces, measure_quality
+from poster_ada.recipe import HEAD_RECIPES, TrainConfig
 from poster_ada.study import L18, SEARCH, Row, Study, grid, read_results, write_results
 
 
@@ -66,6 +68,17 @@ def test_search_is_balanced():
     rows = grid()
     assert len({row.id for row in rows}) == len(rows) and sum(row.stage == "search" for row in rows) == 18
     assert not {row.seed for row in rows if row.stage == "search"} & set(study.SEEDS)
+
+
+def test_the_named_preset_is_what_the_committed_search_chose():
+    table = read_results(Path(__file__).parents[1] / "results")
+    assert {"head": "adaface"} | study_summary.choose(table) == {
+        name: value for name, value in HEAD_RECIPES[study.CHOSEN].items() if name != "augmentation"}
+    config = TrainConfig.for_preset("nano", head=study.CHOSEN)
+    assert (config.augmentation, config.quality_weight, config.model.head) == ("camera", 3.0, "adaface")
+    confirmed = [row for row in grid() if row.stage == "confirm"]
+    assert {row.choices["augmentation"] for row in confirmed} == {"camera"}
+    assert {row.choices.get("quality_weight") for row in confirmed if row.choices["head"] == "mlp"} == {None}
 
 
 def test_claim_is_exclusive_and_given_up(tmp_path):
