@@ -16,7 +16,7 @@ import pandas as pd
 
 from .ablation import paired_test, seed_interval
 from .checkpoint import write_atomically
-from .data.degrade import SEVERITIES
+from .data.degrade import SEVERITIES, WORST
 from .figures import (
     HEAD_COLOURS,
     NEUTRAL_COLOUR,
@@ -28,6 +28,7 @@ from .figures import (
     shade,
 )
 from .poster import NORM_SOURCES
+from .quality import evenly_chosen
 from .study import CHOSEN, SEARCH
 
 NAMES = {"mlp": "MLP", "adaface-m0.4": "AdaFace, m = 0.4", "adaface-m0.75": "AdaFace, m = 0.75",
@@ -61,11 +62,10 @@ def settings_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def faces_right(table: pd.DataFrame, setting: str) -> np.ndarray:
-    """Share of seeds, float (N,), that classify each test face rightly."""
+    """Whether each seed classifies each test face rightly, 0 or 1 (seeds, N)."""
     own = table[table["setting"] == setting]
-    bits = [np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), np.uint8), count=int(row["test_faces"]))
-            for _, row in own.iterrows()]
-    return np.mean(bits, axis=0)
+    return np.stack([np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), np.uint8), count=int(row["test_faces"]))
+                     for _, row in own.iterrows()])
 
 
 def comparisons(table: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def comparisons(table: pd.DataFrame) -> pd.DataFrame:
             continue
         ours, theirs = by_seed.loc[setting].loc[seeds], by_seed.loc[baseline].loc[seeds]
         paired = table[table["seed"].isin(seeds)]
-        faces = paired_test(100 * (faces_right(paired, setting) - faces_right(paired, baseline)))
+        faces = paired_test(100 * (faces_right(paired, setting).mean(0) - faces_right(paired, baseline).mean(0)))
         lines.append({
             "setting": setting, "baseline": baseline, "seeds": len(seeds),
             **paired_test(ours["accuracy"] - theirs["accuracy"]),
@@ -108,13 +108,17 @@ def norms_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def severity_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy in percent at each severity, mean over seeds, severity 0 being the faces as they are."""
+    """Test accuracy in percent at each severity, mean over seeds, of the same faces; 0 leaves them as they are."""
     lines = []
     for setting in NAMES:
         own = table[table["setting"] == setting]
-        for kind in SEVERITIES if len(own) else ():
-            for severity in range(6):
-                values = own[f"accuracy_{kind}_{severity}"] if severity else own["accuracy"]
+        if not len(own):
+            continue
+        right = faces_right(table, setting)
+        clean = 100 * right[:, evenly_chosen(right.shape[1])].mean(1)
+        for kind in SEVERITIES:
+            for severity in range(WORST + 1):
+                values = own[f"accuracy_{kind}_{severity}"] if severity else clean
                 lines.append({"setting": setting, "kind": kind, "severity": severity, "accuracy": values.mean(),
                               "interval": seed_interval(values)})
     return pd.DataFrame(lines)
@@ -122,7 +126,7 @@ def severity_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def robustness(table: pd.DataFrame, setting: str, baseline: str) -> dict[str, float]:
     """Paired test over seeds of the mean accuracy over every kind and severity above 0, in points."""
-    columns = [f"accuracy_{kind}_{severity}" for kind in SEVERITIES for severity in range(1, 6)]
+    columns = [f"accuracy_{kind}_{severity}" for kind in SEVERITIES for severity in range(1, WORST + 1)]
     means = table.set_index(["setting", "seed"])[columns].mean(axis=1)
     return paired_test((means.loc[setting] - means.loc[baseline]).dropna())
 
@@ -185,10 +189,11 @@ def findings(table: pd.DataFrame) -> list[str]:
         own = norms[(norms["setting"] == setting)]
         if len(own):
             pooled = own[own["kind"] == "all"].set_index("norm_source")
+            read = table.loc[table["setting"] == setting, "norm_source"].iloc[0]
             sentences.append(
                 f"Norm and known quality over all faults, {NAMES[setting]}: "
-                + ", ".join(f"{SOURCE_NAMES[source]} r = {_correlation(*row)}" for source, row in
-                            pooled[["r", "interval"]].iterrows())
+                + ", ".join(f"{SOURCE_NAMES[source]}{' (the one it reads)' if source == read else ''} "
+                            f"r = {_correlation(*row)}" for source, row in pooled[["r", "interval"]].iterrows())
                 + f". AdaFace reports about {CORRELATION_OF_ADAFACE}.")
             single = own[own["kind"] != "all"]
             top = single.loc[single["r"].idxmax()]

@@ -181,6 +181,13 @@ def test_summary_finds_the_difference_and_the_best_level():
     assert norms.loc[(study.CHOSEN, "pre_norm", "all"), "r"] > 0.8
 
 
+def test_severity_zero_is_counted_on_the_faces_that_are_degraded(monkeypatch):
+    monkeypatch.setattr("poster_ada.quality.FACES", 10)  # of 100, of which the first 50 + seed + gap are right
+    severities = study_summary.severity_table(made_table(gap=2.0)).set_index(["setting", "kind", "severity"])
+    assert severities.loc[("mlp", "blur", 0), "accuracy"] == 50  # places 0, 11, ..., 99, whatever the seed
+    assert severities.loc[("mlp", "blur", 5), "accuracy"] == pytest.approx(45, abs=3)
+
+
 def test_summary_is_written_from_the_table(tmp_path):
     table = made_table()
     write_results(table, tmp_path)
