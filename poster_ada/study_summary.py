@@ -176,14 +176,16 @@ def findings(table: pd.DataFrame) -> list[str]:
             pair = pairs.loc[setting, "mlp"]
             sentences.append(
                 f"{NAMES[setting]}, published: {pair['label_margin_difference']:+.1f} points against MLP by the "
-                f"report's label-margin protocol, {_difference(pair)} margin-free.")
+                f"report's label-margin protocol, {_difference(pair)} margin-free: {_verdict(pair)}."
+                + (f" {100 * (1 - pair['difference'] / pair['label_margin_difference']):.0f} % of the label-margin gap "
+                   "is the protocol's." if pair["label_margin_difference"] < pair["difference"] <= 0 else ""))
     for setting, baseline in ((CHOSEN, "mlp-same-recipe"), (CHOSEN, "mlp"), (CHOSEN, "adaface-m0.4")):
         if (setting, baseline) in pairs.index:
             pair = pairs.loc[setting, baseline]
             sentences.append(
                 f"{CHOSEN} reaches {_with_interval(settings, setting)} %, {NAMES[baseline]} "
                 f"{_with_interval(settings, baseline)} %: {_difference(pair)}; over the test faces "
-                f"{pair['faces_low']:+.1f} to {pair['faces_high']:+.1f} (p = {pair['faces_p']:.2g}).")
+                f"{pair['faces_low']:+.1f} to {pair['faces_high']:+.1f} (p = {pair['faces_p']:.2g}): {_verdict(pair)}.")
     norms = norms_table(table)
     for setting in ("adaface-m0.4", CHOSEN):
         own = norms[(norms["setting"] == setting)]
@@ -201,8 +203,9 @@ def findings(table: pd.DataFrame) -> list[str]:
                              f"r = {_correlation(top['r'], top['interval'])}.")
     for setting, baseline in PAIRS[:1] + PAIRS[2:4]:
         if (setting, baseline) in pairs.index:
+            pair = robustness(table, setting, baseline)
             sentences.append(f"On degraded faces (mean of every kind and severity) {NAMES[setting]} is "
-                             f"{_difference(robustness(table, setting, baseline))} against {NAMES[baseline]}.")
+                             f"{_difference(pair)} against {NAMES[baseline]}: {_verdict(pair)}.")
     if (table["stage"] == "search").any():
         found = effects(table)
         sentences += [
@@ -222,6 +225,10 @@ def _correlation(mean: float, half_width: float) -> str:
 def _difference(pair: Any) -> str:
     return (f"{pair['difference']:+.1f} points (95 % interval over seeds {pair['difference_low']:+.1f} to "
             f"{pair['difference_high']:+.1f}, p = {pair['p']:.2g})")
+
+
+def _verdict(pair: Any) -> str:
+    return "worse" if pair["difference_high"] < 0 else "better" if pair["difference_low"] > 0 else "no difference shown"
 
 
 def _with_interval(settings: pd.DataFrame, setting: str) -> str:
