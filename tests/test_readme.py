@@ -1,12 +1,16 @@
-"""What the README promises exists: links, files, make targets, commands and their flags, runnable examples."""
+"""What the README promises exists: links, files, make targets, commands and their flags, runnable examples, results."""
 
 import importlib
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+
+from poster_ada.figures import interval_text
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 README = (CHECKOUT / "README.md").read_text()
@@ -54,3 +58,39 @@ def test_commands_know_their_flags(module, words, capsys):
 def test_python_examples_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {"images": torch.zeros(1, 3, 224, 224)})  # noqa: S102
+
+
+def test_result_table_is_what_the_committed_files_say():
+    demo_file = CHECKOUT / "figures" / "05_ablation_table.csv"
+    unchanged = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", demo_file], cwd=CHECKOUT, check=False)
+    if unchanged.returncode:
+        pytest.skip("the report was made anew here, or this is no git checkout")
+    demo = pd.read_csv(demo_file).set_index("model")
+    real = pd.read_csv(CHECKOUT / "results" / "study_summary.csv").set_index("setting")
+
+    def counts(table, row, *columns):
+        if row not in table.index:
+            return [""] * len(columns)
+        return [interval_text(table.loc[row, column], table.loc[row, f"{column}_interval"]) for column in columns]
+
+    heads = (("MLP", "POSTER-s", "mlp"), ("AdaFace, m = 0.4", "POSTER-Ada-s, m = 0.4", "adaface-m0.4"),
+             ("AdaFace, m = 0.75", "POSTER-Ada-s, m = 0.75", "adaface-m0.75"), ("adaface-fer", "", "adaface-fer"))
+    for head, row, setting in heads:
+        reported = f"{demo.loc[row, 'reported on RAF-DB']:.2f}" if row else ""
+        cells = [head, reported, *counts(demo, row, "label_margin", "margin_free"),
+                 *counts(real, setting, "label_margin_accuracy", "accuracy")]
+        line = f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |")
+        assert line in README, line
+
+
+def test_findings_are_the_studys():
+    pair = pd.read_csv(CHECKOUT / "results" / "study_comparisons.csv").set_index(["setting", "baseline"])
+    published, chosen = pair.loc["adaface-m0.4", "mlp"], pair.loc["adaface-fer", "mlp-same-recipe"]
+    text = " ".join(README.split())
+    assert f"{-published['label_margin_difference']:.1f} points" in text
+    for row in (published, chosen):
+        assert (f"{row['difference']:+.1f} points (95 % interval {row['difference_low']:+.1f} to "
+                f"{row['difference_high']:+.1f})") in text
+    norms = pd.read_csv(CHECKOUT / "results" / "study_norms.csv").set_index(["setting", "norm_source", "kind"])
+    for setting in ("adaface-m0.4", "adaface-fer"):
+        assert f"r = {norms.loc[(setting, 'embedding', 'all'), 'r']:.2f}" in text
