@@ -210,7 +210,7 @@ def findings(table: pd.DataFrame) -> list[str]:
         found = effects(table)
         sentences += [
             f"Search, {FACTOR_NAMES[factor]}: "
-            + ", ".join(f"{_level(row['level'])} {interval_text(row['accuracy'], row['standard_error'])} %"
+            + ", ".join(f"{interval_text(row['accuracy'], row['standard_error'])} % at {_level(row['level'])}"
                         for _, row in found[found["factor"] == factor].iterrows())
             + " (validation, standard errors)."
             for factor in FACTORS]
