@@ -230,8 +230,8 @@ def test_camera_faults_are_degradations_of_known_severity():
     assert kind.bincount(minlength=5).min() > 0.19 * count
     assert torch.equal(transform.quality(draw), 1 - severity / 5)
     assert TrainingTransform(augmentation="warp").quality(draw).unique().tolist() == [1]
-    images = batch(200)
-    draw = transform.draw(200, 100, 100, seeded(5))
+    images = batch(400)
+    draw = transform.draw(400, 100, 100, seeded(5))
     quiet = ((draw.erase[:, 2] == 0) & ~draw.noisy & ~draw.flip).nonzero().flatten().tolist()
     values = to_8_bits(transform.apply(images, draw)).round()
     faults = 0
