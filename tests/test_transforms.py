@@ -238,7 +238,8 @@ def test_camera_faults_are_degradations_of_known_severity():
     for index in quiet:
         kind, severity = draw.fault[index].tolist()
         fault = degrade(images[index:index + 1], list(SEVERITIES)[kind], severity, int(draw.noise_seed[index]))[0]
-        assert torch.equal(values[index], fault.float())
+        apart = (values[index] - fault.float()).abs()
+        assert apart.max() <= 1 and apart.mean() < 1e-3  # a blur's sum may round to either side of a half
         faults += severity > 0
     assert 10 < faults < len(quiet) - 10
 
