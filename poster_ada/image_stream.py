@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .prelu import PReLU
 
 
 class Subsample(nn.Module):
-    """Every `stride`-th row and column: the published 1x1 max-pool, which is the same thing."""
+    """Every `stride`-th row and column: the published 1x1 max-pool, or average-pool, which is the same thing.
+
+    Unlike a slice's, the gradient keeps the memory layout of `x`.
+    """
 
     def __init__(self, stride: int) -> None:
         super().__init__()
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return x[..., :: self.stride, :: self.stride]
+        return F.avg_pool2d(x, 1, self.stride) if self.stride > 1 else x
 
 
 class ImprovedResidualBlock(nn.Module):

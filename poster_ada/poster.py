@@ -180,6 +180,9 @@ class Poster(nn.Module):
     def image_tokens(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, N, dim)."""
         x = self.image_stream(self.downsample(images))
+        if x.requires_grad and x.is_contiguous(memory_format=torch.channels_last):
+            # The reordering below would hand the stream's gradients back in another layout, which is slow all the way.
+            x.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
         if self.config.spatial_tokens:
             return self.to_tokens(rearrange(x, "b c h w -> b (h w) c"))
         # The published memory view: the channel-major buffer cut into N pieces.
