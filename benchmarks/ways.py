@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.plain import PlainPoster, PlainSam, plain_step
@@ -25,9 +25,21 @@ from poster_ada.train import Objective, make_optimizer, train_epoch
 
 
 def model_of(size: str, device: torch.device) -> Poster:
-    """The preset with random weights, always the same ones."""
+    """The preset with random weights, always the same ones, and as unlike each other as trained ones.
+
+    A new network's slopes are all 0.25 and its BatchNorms do nothing: exporters merge or drop what a trained one needs.
+    """
     torch.manual_seed(0)
-    return Poster(PRESETS[size]).to(device)
+    model = Poster(PRESETS[size])
+    for layer in model.modules():
+        if isinstance(layer, nn.PReLU):
+            nn.init.uniform_(layer.weight, 0.1, 0.4)
+        elif isinstance(layer, nn.BatchNorm2d):
+            for values, middle in (
+                (layer.weight, 1), (layer.bias, 0), (layer.running_mean, 0), (layer.running_var, 1)
+            ):
+                nn.init.uniform_(values, middle - 0.2, middle + 0.2)
+    return model.to(device)
 
 
 def noise(batch: int, side: int, device: torch.device) -> Tensor:

@@ -30,8 +30,8 @@ from .poster import Poster, PosterConfig
 
 PRECISIONS = {"openvino": ("float32", "bfloat16", "int8"), "onnx": ("float32",)}
 SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
-REQUEST = 16  # images per request: more are no faster and take more memory
-CALIBRATION_FACES = 64
+REQUEST = 32  # images per request: more are no faster and take more memory
+CALIBRATION_FACES = 300
 LEAST_AGREEMENT = 0.995
 KEY = "poster_ada"  # under which both formats carry the configuration and the precision
 
@@ -162,7 +162,7 @@ def captured(model: Poster) -> torch.export.ExportedProgram:
 
 
 def quantised(converted: Any, config: PosterConfig, faces: FaceSplit) -> Any:
-    """int8 matrix products and convolutions, ranges from at most 64 faces."""
+    """int8 matrix products and convolutions, ranges from at most 300 faces."""
     nncf = require("nncf")
     nncf.set_log_level("ERROR")
     batches = [images.numpy() for images in calibration_images(config, faces)]

@@ -11,7 +11,8 @@ from torchvision.ops import StochasticDepth
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, arXiv 1706.03762, eq. 1); all (..., N, d)."""
-    if v.device.type == "cpu" and v.dtype == torch.bfloat16:  # torch's blocked kernel is made for longer sequences
+    # torch's blocked kernel is made for longer sequences; exported, the plain form is what OpenVINO merges.
+    if torch.compiler.is_exporting() or (v.device.type == "cpu" and v.dtype == torch.bfloat16):
         return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v)
 
