@@ -1,11 +1,14 @@
 """The layers written for speed compute what torch's own layers compute, forwards and backwards."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from poster_ada.fusion import FeatureUpsampling, TokenMixing, attend
+from poster_ada.poster import PRESETS, Poster
 from poster_ada.prelu import PReLU
 
 
@@ -41,6 +44,19 @@ def test_prelu_under_autocast_keeps_float32_gradients_of_its_slopes():
         output = layer(noise(4, 16, 6, 6).bfloat16())
     output.float().sum().backward()
     assert output.dtype == torch.bfloat16 and layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("spatial_tokens", [False, True])
+def test_gradients_of_a_channels_last_image_stream_stay_so(spatial_tokens):
+    model = Poster(replace(PRESETS["nano"], spatial_tokens=spatial_tokens)).to(memory_format=torch.channels_last)
+    kept = []
+    for layer in model.image_stream.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.register_full_backward_pre_hook(
+                lambda _, gradient: kept.append(gradient[0].is_contiguous(memory_format=torch.channels_last))
+            )
+    model.margin_logits(noise(2, 3, 48, 48), torch.tensor([0, 1])).sum().backward()
+    assert len(kept) > 8 and all(kept)
 
 
 @pytest.mark.parametrize(("layer", "torch_forward"), [
