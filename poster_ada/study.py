@@ -242,7 +242,7 @@ def repeat(study: Study, table: pd.DataFrame, row_id: str) -> bool:
         if not equal or name in ("validation_accuracy", "accuracy"):
             print(f"{name:28} was {old[name]:9.4f}, is {new[name]:9.4f}")
     print(f"{row_id}: " + (f"all {len(numbers)} numbers are the same." if same else
-                           "not the same; the machine's arithmetic may differ: it was made with torch "
+                           "not the same; code or machine may sum in another order: it was made with torch "
                            f"{old['torch']}, {old['device']}, {old['threads']} threads."))
     return same
 
