@@ -30,7 +30,7 @@ from .poster import Poster, PosterConfig
 
 PRECISIONS = {"openvino": ("float32", "bfloat16", "int8"), "onnx": ("float32",)}
 SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
-REQUEST = 32  # images per request: more are no faster and take more memory
+REQUEST = 32  # images per request; more take more memory
 CALIBRATION_FACES = 300
 LEAST_AGREEMENT = 0.995
 KEY = "poster_ada"  # under which both formats carry the configuration and the precision
