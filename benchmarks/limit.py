@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from benchmarks.timing import alternate
-from poster_ada.poster import Poster
-from poster_ada.summary import component_table
+from poster_ada.model.poster import Poster
+from poster_ada.model.summary import component_table
 
 SIDE = {"cpu": 4096, "cuda": 8192}
 

@@ -19,11 +19,11 @@ from torchvision import transforms
 
 from poster_ada.data import FaceSplit
 from poster_ada.data.transforms import MEAN, STD
-from poster_ada.fusion import CrossAttention, FeatureUpsampling, TokenMixing
-from poster_ada.image_stream import Subsample
-from poster_ada.poster import Poster
-from poster_ada.prelu import PReLU
-from poster_ada.recipe import recipe_loss
+from poster_ada.model.fusion import CrossAttention, FeatureUpsampling, TokenMixing
+from poster_ada.model.image_stream import Subsample
+from poster_ada.model.poster import Poster
+from poster_ada.model.prelu import PReLU
+from poster_ada.training.recipe import recipe_loss
 
 
 class PlainAttention(CrossAttention):

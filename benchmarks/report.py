@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from poster_ada import figures
-from poster_ada.checkpoint import write_atomically
+from poster_ada.checkpoints.published import write_atomically
 
 PARTS = ("limit", "inference", "training", "agreement", "data", "checkpoint")
 COLUMNS = ("part", "model", "batch", "way", "rate", "low", "high", "unit", "gain", "share_of_limit", "peak_mib",

@@ -16,12 +16,12 @@ from benchmarks.timing import Work
 from poster_ada.data import FaceSplit
 from poster_ada.data.loader import Batch
 from poster_ada.export import ExportedPoster, export
-from poster_ada.inference import fast
-from poster_ada.poster import PRESETS, Poster
-from poster_ada.precision import resolve_precision
-from poster_ada.recipe import TrainConfig
-from poster_ada.sam import Sam
-from poster_ada.train import Objective, make_optimizer, train_epoch
+from poster_ada.model.fast import fast
+from poster_ada.model.poster import PRESETS, Poster
+from poster_ada.model.precision import resolve_precision
+from poster_ada.training.recipe import TrainConfig
+from poster_ada.training.sam import Sam
+from poster_ada.training.loop import Objective, make_optimizer, train_epoch
 
 
 def model_of(size: str, device: torch.device) -> Poster:

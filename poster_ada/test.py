@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .checkpoint import load_checkpoint, write_atomically
-from .data import Dataset, open_dataset
-from .errors import InputError, command
-from .evaluate import LABEL_MARGIN_BATCH, PROTOCOLS, predict
-from .metrics import compare, confusion_matrix, metrics
-from .poster import PRESETS, PosterConfig
-from .precision import PRECISIONS, resolve_precision
-from .predictions import read_predictions, write_predictions
+from poster_ada.checkpoints.published import load_checkpoint, write_atomically
+from poster_ada.data import Dataset, open_dataset
+from poster_ada.errors import InputError, command
+from poster_ada.evaluation.predict import LABEL_MARGIN_BATCH, PROTOCOLS, predict
+from poster_ada.evaluation.metrics import compare, confusion_matrix, metrics
+from poster_ada.model.poster import PRESETS, PosterConfig
+from poster_ada.model.precision import PRECISIONS, resolve_precision
+from poster_ada.evaluation.predictions import read_predictions, write_predictions
 
 DEFAULT_ROOTS = {"rafdb": "data/raf-basic", "affectnet": "data/AffectNet", "affectnet8class": "data/AffectNet"}
 
@@ -219,7 +219,7 @@ def _import_plotting() -> Any:
         import matplotlib
 
         matplotlib.use("Agg")  # a test needs no screen
-        from . import figures
+        from poster_ada import figures
     except ImportError as error:
         raise InputError(f"-p needs {error.name}: pip install 'poster-ada[notebooks]', or leave out -p.") from None
     return figures

@@ -9,7 +9,7 @@ from benchmarks.plain import PlainPoster, PlainSam, plain_step
 from benchmarks.report import write_report
 from benchmarks.ways import model_of, training_step
 from poster_ada import Poster
-from poster_ada.recipe import TrainConfig
+from poster_ada.training.recipe import TrainConfig
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ import torch
 from golden_recipe import recipe_state_dict
 
 from poster_ada import Poster
-from poster_ada.checkpoint import (
+from poster_ada.checkpoints.published import (
     _warn_once,
     export_published,
     load_checkpoint,

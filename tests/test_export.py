@@ -7,7 +7,7 @@ import torch
 from face_sets import rafdb
 
 from poster_ada import Poster
-from poster_ada.checkpoint import save_checkpoint
+from poster_ada.checkpoints.published import save_checkpoint
 from poster_ada.errors import InputError
 from poster_ada.export import ExportedPoster, export, main
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from poster_ada.fusion import FeatureUpsampling, TokenMixing, attend
-from poster_ada.poster import PRESETS, Poster
-from poster_ada.prelu import PReLU
+from poster_ada.model.fusion import FeatureUpsampling, TokenMixing, attend
+from poster_ada.model.poster import PRESETS, Poster
+from poster_ada.model.prelu import PReLU
 
 
 def noise(*shape: int) -> torch.Tensor:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from einops import rearrange
 
-from poster_ada.ablation import seed_interval, summarise, table_rows
-from poster_ada.attention import attention_maps, attention_weights
+from poster_ada.paper.ablation import seed_interval, summarise, table_rows
+from poster_ada.explain.attention import attention_maps, attention_weights
 from poster_ada.expressions import RAFDB_CLASSES
-from poster_ada.figures import apply_style, draw_confusion, save_figure, save_table
-from poster_ada.gradcam import STREAMS, grad_cam, heat_shares, random_heat, region_masks
-from poster_ada.poster import Poster
-from poster_ada.reported import published_log, reported_results
+from poster_ada.paper.figures import apply_style, draw_confusion, save_figure, save_table
+from poster_ada.explain.gradcam import STREAMS, grad_cam, heat_shares, random_heat, region_masks
+from poster_ada.model.poster import Poster
+from poster_ada.paper.reported import published_log, reported_results
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from golden_recipe import KEYS, RECIPE_LABELS, golden, recipe_images, recipe_state_dict
 
-from poster_ada.checkpoint import export_published, infer_config, load_checkpoint, read_published_tensors
-from poster_ada.heads import AdaFaceHead, ArcFaceHead, CosFaceHead
-from poster_ada.poster import PRESETS, label_margin_protocol_logits
+from poster_ada.checkpoints.published import export_published, infer_config, load_checkpoint, read_published_tensors
+from poster_ada.model.heads import AdaFaceHead, ArcFaceHead, CosFaceHead
+from poster_ada.model.poster import PRESETS, label_margin_protocol_logits
 
 
 @pytest.fixture(scope="module", params=list(KEYS))

@@ -5,9 +5,9 @@ import torch
 from golden_recipe import KEYS, golden, recipe_images, recipe_state_dict
 
 from poster_ada import Poster
-from poster_ada.checkpoint import load_checkpoint
+from poster_ada.checkpoints.published import load_checkpoint
 from poster_ada.errors import InputError
-from poster_ada.inference import fast
+from poster_ada.model.fast import fast
 
 IMAGES = torch.randn(19, 3, 48, 48, generator=torch.Generator().manual_seed(0))
 

@@ -9,8 +9,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, p
 
 from poster_ada.errors import InputError
 from poster_ada.expressions import RAFDB_CLASSES
-from poster_ada.metrics import calibration_bins, calibration_error, compare, confusion_matrix, mcnemar, metrics
-from poster_ada.predictions import class_names_of, probability_columns, read_predictions, write_predictions
+from poster_ada.evaluation.metrics import calibration_bins, calibration_error, compare, confusion_matrix, mcnemar, metrics
+from poster_ada.evaluation.predictions import class_names_of, probability_columns, read_predictions, write_predictions
 
 
 def table(labels, predicted, names=RAFDB_CLASSES, confidence=0.7) -> pd.DataFrame:

@@ -7,8 +7,8 @@ import torch
 
 from poster_ada import Poster, PosterConfig, summary
 from poster_ada.errors import InputError
-from poster_ada.poster import NORM_SOURCES, label_margin_protocol_logits
-from poster_ada.summary import component_table
+from poster_ada.model.poster import NORM_SOURCES, label_margin_protocol_logits
+from poster_ada.model.summary import component_table
 
 IMAGES = torch.randn(6, 3, 48, 48, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 3, 4, 5])

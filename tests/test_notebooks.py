@@ -11,7 +11,7 @@ from PIL import Image
 
 from poster_ada import report
 from poster_ada.expressions import RAFDB_CLASSES
-from poster_ada.figures import NOTEBOOKS
+from poster_ada.paper.figures import NOTEBOOKS
 
 PER_CLASS = {"train": 10, "test": 4}
 

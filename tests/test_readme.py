@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from poster_ada.figures import interval_text
+from poster_ada.paper.figures import interval_text
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 README = (CHECKOUT / "README.md").read_text()

@@ -18,10 +18,10 @@ from poster_ada.claims import claimed
 from poster_ada.data import open_dataset
 from poster_ada.data.degrade import SEVERITIES
 from poster_ada.errors import InputError
-from poster_ada.poster import NORM_SOURCES, Poster
-from poster_ada.quality import DegradedFaces, measure_quality
-from poster_ada.recipe import HEAD_RECIPES, TrainConfig
-from poster_ada.study import L18, SEARCH, Row, Study, grid, read_results, write_results
+from poster_ada.model.poster import NORM_SOURCES, Poster
+from poster_ada.evaluation.degraded import DegradedFaces, measure_quality
+from poster_ada.training.recipe import HEAD_RECIPES, TrainConfig
+from poster_ada.paper.study_grid import L18, SEARCH, Row, Study, grid, read_results, write_results
 
 
 @pytest.fixture(scope="module")

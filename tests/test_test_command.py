@@ -14,13 +14,13 @@ from golden_recipe import recipe_state_dict
 from PIL import Image
 
 from poster_ada import Poster
-from poster_ada.checkpoint import load_checkpoint, save_checkpoint
+from poster_ada.checkpoints.published import load_checkpoint, save_checkpoint
 from poster_ada.data import open_dataset
 from poster_ada.errors import InputError
-from poster_ada.evaluate import predict
+from poster_ada.evaluation.predict import predict
 from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
-from poster_ada.poster import label_margin_protocol_logits
-from poster_ada.predictions import probabilities_of, read_predictions
+from poster_ada.model.poster import label_margin_protocol_logits
+from poster_ada.evaluation.predictions import probabilities_of, read_predictions
 from poster_ada.test import main
 
 TEST_FACES = 40

@@ -13,13 +13,13 @@ from face_sets import rafdb
 from golden_recipe import golden
 
 import poster_ada.train as train_module
-from poster_ada.checkpoint import load_checkpoint
+from poster_ada.checkpoints.published import load_checkpoint
 from poster_ada.errors import InputError
-from poster_ada.poster import Poster
-from poster_ada.recipe import TrainConfig, quality_loss, recipe_loss
-from poster_ada.runs import Run
-from poster_ada.sam import Sam
-from poster_ada.train import main, train
+from poster_ada.model.poster import Poster
+from poster_ada.training.recipe import TrainConfig, quality_loss, recipe_loss
+from poster_ada.training.runs import Run
+from poster_ada.training.sam import Sam
+from poster_ada.training.loop import main, train
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +183,8 @@ PROCESSES = """
 import json, sys
 from accelerate import Accelerator
 Accelerator(cpu=True)
-from poster_ada.recipe import TrainConfig
-from poster_ada.train import train
+from poster_ada.training.recipe import TrainConfig
+from poster_ada.training.loop import train
 train(TrainConfig.from_dict(json.loads(sys.argv[1])), sys.argv[2], device="cpu", quiet=True)
 """
 

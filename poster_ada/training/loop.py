@@ -19,21 +19,21 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .checkpoint import STATE_PREFIX, load_pretrained_parts, read_own, save_checkpoint
-from .data import Dataset, FaceLoader, FaceSplit, TrainingTransform, open_dataset, split_train_validation
-from .data.pictures import WORKERS
-from .data.transforms import AUGMENTATIONS
-from .errors import InputError, command
-from .evaluate import predict
-from .heads import HEADS
-from .metrics import metrics
-from .poster import NORM_SOURCES, PRESETS, Poster
-from .precision import PRECISIONS, resolve_precision
-from .predictions import probabilities_of
-from .recipe import HEAD_RECIPES, TrainConfig, quality_loss, recipe_loss
-from .runs import Run, default_folder, environment, fingerprint
-from .sam import Sam
-from .synced_batch_norm import synchronise
+from poster_ada.checkpoints.published import STATE_PREFIX, load_pretrained_parts, read_own, save_checkpoint
+from poster_ada.data import Dataset, FaceLoader, FaceSplit, TrainingTransform, open_dataset, split_train_validation
+from poster_ada.data.pictures import WORKERS
+from poster_ada.data.transforms import AUGMENTATIONS
+from poster_ada.errors import InputError, command
+from poster_ada.evaluation.predict import predict
+from poster_ada.model.heads import HEADS
+from poster_ada.evaluation.metrics import metrics
+from poster_ada.model.poster import NORM_SOURCES, PRESETS, Poster
+from poster_ada.model.precision import PRECISIONS, resolve_precision
+from poster_ada.evaluation.predictions import probabilities_of
+from poster_ada.training.recipe import HEAD_RECIPES, TrainConfig, quality_loss, recipe_loss
+from poster_ada.training.runs import Run, default_folder, environment, fingerprint
+from poster_ada.training.sam import Sam
+from poster_ada.training.sync_batch_norm import synchronise
 
 
 class Objective(nn.Module):

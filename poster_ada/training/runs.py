@@ -15,11 +15,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from .checkpoint import load_checkpoint, pretrained_files, read_own, write_atomically
-from .data import Dataset
-from .errors import InputError
-from .poster import Poster
-from .recipe import TrainConfig
+from poster_ada.checkpoints.published import load_checkpoint, pretrained_files, read_own, write_atomically
+from poster_ada.data import Dataset
+from poster_ada.errors import InputError
+from poster_ada.model.poster import Poster
+from poster_ada.training.recipe import TrainConfig
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .prelu import PReLU
+from poster_ada.model.prelu import PReLU
 
 
 class Subsample(nn.Module):

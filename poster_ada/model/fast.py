@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .landmark_stream import ConvBlock
-from .poster import Features, Poster
-from .precision import resolve_precision
+from poster_ada.model.landmark_stream import ConvBlock
+from poster_ada.model.poster import Features, Poster
+from poster_ada.model.precision import resolve_precision
 
 CPU_CHUNK_BYTES = 13 * 2**20  # of first feature maps: small enough to stay in a CPU's shared cache
 

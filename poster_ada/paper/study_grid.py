@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .ablation import config_for, label_margin_predictions
-from .checkpoint import write_atomically
-from .claims import claimed
-from .data import Dataset, FaceSplit, open_dataset, split_train_validation
-from .errors import InputError, command
-from .metrics import metrics
-from .poster import PRESETS
-from .predictions import read_predictions
-from .quality import DegradedFaces, correlations_with_quality, degraded_faces, measure_quality
-from .recipe import HEAD_RECIPES, TrainConfig
-from .runs import Run, environment, fingerprint
-from .train import train
+from poster_ada.paper.ablation import config_for, label_margin_predictions
+from poster_ada.checkpoints.published import write_atomically
+from poster_ada.claims import claimed
+from poster_ada.data import Dataset, FaceSplit, open_dataset, split_train_validation
+from poster_ada.errors import InputError, command
+from poster_ada.evaluation.metrics import metrics
+from poster_ada.model.poster import PRESETS
+from poster_ada.evaluation.predictions import read_predictions
+from poster_ada.evaluation.degraded import DegradedFaces, correlations_with_quality, degraded_faces, measure_quality
+from poster_ada.training.recipe import HEAD_RECIPES, TrainConfig
+from poster_ada.training.runs import Run, environment, fingerprint
+from poster_ada.training.loop import train
 
 STAGES = ("protocol", "search", "confirm")
 CHOSEN = "adaface-fer"  # of recipe.HEAD_RECIPES: what the search led to
@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser().parse_args(argv)
     results = Path(args.results)
     if args.summary:
-        from .study_summary import write_summary  # which needs matplotlib, and runs do not
+        from poster_ada.paper.study_summary import write_summary  # which needs matplotlib, and runs do not
 
         write_summary(read_results(results), results)
         return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .prelu import PReLU
+from poster_ada.model.prelu import PReLU
 
 
 class ConvBlock(nn.Module):

@@ -18,8 +18,8 @@ import pandas as pd
 import sklearn.metrics
 from scipy.stats import binomtest
 
-from .errors import InputError
-from .predictions import class_names_of, probabilities_of
+from poster_ada.errors import InputError
+from poster_ada.evaluation.predictions import class_names_of, probabilities_of
 
 BINS = 15  # of the calibration error, as Guo et al. 2017
 RESAMPLES = 10_000  # the interval's ends then move by about 0.02 points from seed to seed

@@ -14,10 +14,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .ablation import paired_test, seed_interval
-from .checkpoint import write_atomically
-from .data.degrade import SEVERITIES, WORST
-from .figures import (
+from poster_ada.paper.ablation import paired_test, seed_interval
+from poster_ada.checkpoints.published import write_atomically
+from poster_ada.data.degrade import SEVERITIES, WORST
+from poster_ada.paper.figures import (
     HEAD_COLOURS,
     NEUTRAL_COLOUR,
     PAGE_WIDTH,
@@ -27,9 +27,9 @@ from .figures import (
     save_table,
     shade,
 )
-from .poster import NORM_SOURCES
-from .quality import evenly_chosen
-from .study import CHOSEN, SEARCH
+from poster_ada.model.poster import NORM_SOURCES
+from poster_ada.evaluation.degraded import evenly_chosen
+from poster_ada.paper.study_grid import CHOSEN, SEARCH
 
 NAMES = {"mlp": "MLP", "adaface-m0.4": "AdaFace, m = 0.4", "adaface-m0.75": "AdaFace, m = 0.75",
          CHOSEN: CHOSEN, "mlp-same-recipe": "MLP, same recipe"}

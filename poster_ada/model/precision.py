@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .errors import InputError
-from .poster import PosterConfig
+from poster_ada.errors import InputError
+from poster_ada.model.poster import PosterConfig
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 CPU_LEAST_WIDTH = 256  # of tokens; in narrower models (nano) converting costs a CPU what multiplying saves

@@ -6,8 +6,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .fusion import CrossAttention
-from .poster import Poster
+from poster_ada.model.fusion import CrossAttention
+from poster_ada.model.poster import Poster
 
 
 def attention_weights(attention: CrossAttention, tokens: Tensor, queries: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from .checkpoint import PRETRAINED_FILES, read_published_tensors
-from .errors import InputError, command
+from poster_ada.checkpoints.published import PRETRAINED_FILES, read_published_tensors
+from poster_ada.errors import InputError, command
 
 FOLDERS = {
     "pretrained": ("1X9pE-NmyRwvBGpVzJOEvLqRPRfk_Siwq", Path("models/pretrain"), PRETRAINED_FILES),

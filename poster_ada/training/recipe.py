@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data.transforms import AUGMENTATIONS
-from .errors import InputError
-from .poster import PRESETS, PosterConfig
-from .precision import PRECISIONS
+from poster_ada.data.transforms import AUGMENTATIONS
+from poster_ada.errors import InputError
+from poster_ada.model.poster import PRESETS, PosterConfig
+from poster_ada.model.precision import PRECISIONS
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from .errors import InputError
-from .expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
-from .image_stream import ImageStream
-from .landmark_stream import LandmarkStream
-from .poster import Poster, PosterConfig
+from poster_ada.errors import InputError
+from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
+from poster_ada.model.image_stream import ImageStream
+from poster_ada.model.landmark_stream import LandmarkStream
+from poster_ada.model.poster import Poster, PosterConfig
 
 PRETRAINED_FILES = IR50_FILE, MOBILEFACENET_FILE = "ir50.pth", "mobilefacenet_model_best.pth.tar"
 STATE_PREFIX = "training/"  # of tensors in this project's files that are not the model's

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import EvaluationTransform, FaceSplit, degrade
-from .data.degrade import SEVERITIES, WORST
-from .evaluate import prepared
-from .poster import NORM_SOURCES, Poster
+from poster_ada.data import EvaluationTransform, FaceSplit, degrade
+from poster_ada.data.degrade import SEVERITIES, WORST
+from poster_ada.evaluation.predict import prepared
+from poster_ada.model.poster import NORM_SOURCES, Poster
 
 FACES = 150  # at most, evenly over the split: each is looked at 26 times
 BATCH = 64

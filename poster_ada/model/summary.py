@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
-    from .poster import Poster
+    from poster_ada.model.poster import Poster
 
 COMPONENTS = {
     "image_stream": "image stream (IR)",

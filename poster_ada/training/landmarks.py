@@ -17,12 +17,12 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm import trange
 
-from .checkpoint import NANO_LANDMARKS, landmark_fields, write_atomically
-from .data import EvaluationTransform, FaceSplit, open_dataset, split_train_validation
-from .data.transforms import draw_similarity, warped
-from .errors import InputError, command
-from .landmark_stream import LandmarkStream
-from .poster import PRESETS, PosterConfig
+from poster_ada.checkpoints.published import NANO_LANDMARKS, landmark_fields, write_atomically
+from poster_ada.data import EvaluationTransform, FaceSplit, open_dataset, split_train_validation
+from poster_ada.data.transforms import draw_similarity, warped
+from poster_ada.errors import InputError, command
+from poster_ada.model.landmark_stream import LandmarkStream
+from poster_ada.model.poster import PRESETS, PosterConfig
 
 # Where each of the 300-W points lands when the face is mirrored.
 MIRROR = torch.tensor([

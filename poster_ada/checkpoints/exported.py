@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checkpoint import load_checkpoint
-from .data import EvaluationTransform, FaceLoader, FaceSplit, open_dataset
-from .errors import InputError, command
-from .poster import Poster, PosterConfig
+from poster_ada.checkpoints.published import load_checkpoint
+from poster_ada.data import EvaluationTransform, FaceLoader, FaceSplit, open_dataset
+from poster_ada.errors import InputError, command
+from poster_ada.model.poster import Poster, PosterConfig
 
 PRECISIONS = {"openvino": ("float32", "bfloat16", "int8"), "onnx": ("float32",)}
 SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}

@@ -20,9 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from .checkpoint import write_atomically
-from .expressions import short_name
-from .runs import environment
+from poster_ada.checkpoints.published import write_atomically
+from poster_ada.expressions import short_name
+from poster_ada.training.runs import environment
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.3, 6.9  # inches, of a two-column paper
 FOLDER = Path("figures")

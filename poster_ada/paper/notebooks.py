@@ -20,10 +20,10 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from .data import open_dataset
-from .errors import InputError, command
-from .figures import NOTEBOOKS
-from .poster import PRESETS
+from poster_ada.data import open_dataset
+from poster_ada.errors import InputError, command
+from poster_ada.paper.figures import NOTEBOOKS
+from poster_ada.model.poster import PRESETS
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DEMO = {"data": "data/demo", "preset": "nano"}

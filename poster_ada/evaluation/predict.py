@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from .data import EvaluationTransform, FaceLoader, FaceSplit
-from .errors import InputError
-from .inference import fast
-from .poster import Poster, label_margin_protocol_logits
-from .precision import resolve_precision
-from .predictions import probability_columns
+from poster_ada.data import EvaluationTransform, FaceLoader, FaceSplit
+from poster_ada.errors import InputError
+from poster_ada.model.fast import fast
+from poster_ada.model.poster import Poster, label_margin_protocol_logits
+from poster_ada.model.precision import resolve_precision
+from poster_ada.evaluation.predictions import probability_columns
 
 PROTOCOLS = ("margin-free", "label-margin")
 LABEL_MARGIN_BATCH = 32  # the report's; AdaFace's q depends on it

@@ -7,9 +7,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from .figures import HEAD_NAMES, NEUTRAL_COLOUR, shade
-from .poster import Poster
-from .summary import component_table
+from poster_ada.paper.figures import HEAD_NAMES, NEUTRAL_COLOUR, shade
+from poster_ada.model.poster import Poster
+from poster_ada.model.summary import component_table
 
 IMAGE_COLOUR, LANDMARK_COLOUR, FUSION_COLOUR = "#0072B2", "#009E73", "#E69F00"
 

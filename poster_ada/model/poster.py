@@ -11,12 +11,12 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .errors import InputError
-from .expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
-from .fusion import PyramidFusion
-from .heads import HEADS, AdaFaceHead, MarginHead
-from .image_stream import ImageStream
-from .landmark_stream import PUBLISHED_STAGES, LandmarkStream
+from poster_ada.errors import InputError
+from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
+from poster_ada.model.fusion import PyramidFusion
+from poster_ada.model.heads import HEADS, AdaFaceHead, MarginHead
+from poster_ada.model.image_stream import ImageStream
+from poster_ada.model.landmark_stream import PUBLISHED_STAGES, LandmarkStream
 
 NORM_SOURCES = ("embedding", "fused", "pre_norm", "image")
 
@@ -153,7 +153,7 @@ class Poster(nn.Module):
                 start from random weights and say so once. `nano` brings its own landmark stream. None: all random.
             overrides: fields of `PosterConfig`.
         """
-        from .checkpoint import load_pretrained_parts  # which reads models, and so needs this class first
+        from poster_ada.checkpoints.published import load_pretrained_parts  # which reads models, and so needs this class first
 
         if name not in PRESETS:
             raise InputError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}.")
@@ -227,7 +227,7 @@ class Poster(nn.Module):
         return self.head.margin_logits(features.embedding, labels, features.norm)
 
     def __repr__(self) -> str:
-        from .summary import summary  # the table needs the model, not the other way round
+        from poster_ada.model.summary import summary  # the table needs the model, not the other way round
 
         return summary(self)
 

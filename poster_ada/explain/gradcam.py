@@ -15,7 +15,7 @@ from pytorch_grad_cam.metrics.road import ROADCombined
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget, ClassifierOutputTarget
 from torch import Tensor
 
-from .poster import Poster
+from poster_ada.model.poster import Poster
 
 STREAMS = {"image_stream": "image stream", "landmark_stream": "landmark stream"}
 # 300-W's numbering of 68 points, from 0.

@@ -11,15 +11,15 @@ import pandas as pd
 from scipy.stats import t as student_t
 from scipy.stats import ttest_1samp
 
-from .data import Dataset
-from .evaluate import predict
-from .metrics import metrics
-from .poster import PRESETS
-from .predictions import read_predictions, write_predictions
-from .recipe import TrainConfig
-from .reported import reported_results
-from .runs import Run
-from .train import train
+from poster_ada.data import Dataset
+from poster_ada.evaluation.predict import predict
+from poster_ada.evaluation.metrics import metrics
+from poster_ada.model.poster import PRESETS
+from poster_ada.evaluation.predictions import read_predictions, write_predictions
+from poster_ada.training.recipe import TrainConfig
+from poster_ada.paper.reported import reported_results
+from poster_ada.training.runs import Run
+from poster_ada.training.loop import train
 
 VARIANTS = {
     None: {}, "mlp_feature": {"feature_layer": True}, "augmentation": {"augmentation": "adaface"},
