@@ -23,10 +23,14 @@ from benchmarks.profile import time_by_operation
 from benchmarks.report import PARTS, write_report
 from benchmarks.timing import Work, alternate
 from benchmarks.ways import model_of, prediction, prediction_ways, predictor, training_step, training_ways
-from poster_ada.checkpoints.published import export_published, load_checkpoint, published_name
-from poster_ada.data import EvaluationTransform, FaceLoader, open_dataset
+from poster_ada.checkpoints.create import load_checkpoint
+from poster_ada.checkpoints.published import export_published, published_name
+from poster_ada.data.datasets import open_dataset
+from poster_ada.data.loader import FaceLoader
+from poster_ada.data.transforms import EvaluationTransform
 from poster_ada.errors import InputError, command
-from poster_ada.model.poster import PRESETS, Poster
+from poster_ada.model.config import PRESETS
+from poster_ada.model.poster import Poster
 from poster_ada.model.precision import multiplies_bfloat16, resolve_precision
 
 RAFDB_TRAINING_FACES = 12_271

@@ -13,7 +13,9 @@ import torch
 
 from benchmarks.plain import PlainFaces
 from benchmarks.timing import Work
-from poster_ada.data import FaceLoader, FaceSplit, TrainingTransform
+from poster_ada.data.loader import FaceLoader
+from poster_ada.data.splits import FaceSplit
+from poster_ada.data.transforms import TrainingTransform
 
 BATCH = 200
 

@@ -17,13 +17,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from poster_ada.data import FaceSplit
+from poster_ada.data.splits import FaceSplit
 from poster_ada.data.transforms import MEAN, STD
 from poster_ada.model.fusion import CrossAttention, FeatureUpsampling, TokenMixing
 from poster_ada.model.image_stream import Subsample
 from poster_ada.model.poster import Poster
 from poster_ada.model.prelu import PReLU
-from poster_ada.training.recipe import recipe_loss
+from poster_ada.training.losses import recipe_loss
 
 
 class PlainAttention(CrossAttention):

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from poster_ada import figures
-from poster_ada.checkpoints.published import write_atomically
+from poster_ada.files import write_atomically
+from poster_ada.paper import figures
 
 PARTS = ("limit", "inference", "training", "agreement", "data", "checkpoint")
 COLUMNS = ("part", "model", "batch", "way", "rate", "low", "high", "unit", "gain", "share_of_limit", "peak_mib",

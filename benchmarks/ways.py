@@ -13,15 +13,16 @@ from tqdm import tqdm
 
 from benchmarks.plain import PlainPoster, PlainSam, plain_step
 from benchmarks.timing import Work
-from poster_ada.data import FaceSplit
+from poster_ada.checkpoints.exported import ExportedPoster, export
 from poster_ada.data.loader import Batch
-from poster_ada.export import ExportedPoster, export
-from poster_ada.model.fast import fast
-from poster_ada.model.poster import PRESETS, Poster
+from poster_ada.data.splits import FaceSplit
+from poster_ada.model.config import PRESETS
+from poster_ada.model.fast import prediction_copy
+from poster_ada.model.poster import Poster
 from poster_ada.model.precision import resolve_precision
+from poster_ada.training.loop import Objective, make_optimizer, train_epoch
 from poster_ada.training.recipe import TrainConfig
 from poster_ada.training.sam import Sam
-from poster_ada.training.loop import Objective, make_optimizer, train_epoch
 
 
 def model_of(size: str, device: torch.device) -> Poster:
@@ -64,7 +65,7 @@ def predictor(
         if not path.is_file():
             export(model, path, way.removeprefix("openvino-"), calibration)
         return ExportedPoster(path)
-    ready = fast(model, "float32" if way == "float32" else "auto")
+    ready = prediction_copy(model, "float32" if way == "float32" else "auto")
     if way in ("compiled", "cuda-graph"):
         ready.compile(mode="reduce-overhead" if way == "cuda-graph" else "default")
     return ready

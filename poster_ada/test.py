@@ -1,4 +1,4 @@
-"""Testing: `python -m poster_ada.test --checkpoint checkpoint/rafdb_best.pth -p`.
+"""Test a checkpoint: `python -m poster_ada.test --checkpoint checkpoint/rafdb_best.pth -p`.
 
 Writes predictions.csv, metrics.json and, with `-p`, confusion_matrix.{png,pdf,csv}.
 """
@@ -6,103 +6,121 @@ Writes predictions.csv, metrics.json and, with `-p`, confusion_matrix.{png,pdf,c
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-import torch
-
-from poster_ada.checkpoints.published import load_checkpoint, write_atomically
-from poster_ada.data import Dataset, open_dataset
+from poster_ada.data.named_sets import NAMED_SETS
+from poster_ada.devices import DEVICES
 from poster_ada.errors import InputError, command
-from poster_ada.evaluation.predict import LABEL_MARGIN_BATCH, PROTOCOLS, predict
-from poster_ada.evaluation.metrics import compare, confusion_matrix, metrics
-from poster_ada.model.poster import PRESETS, PosterConfig
+from poster_ada.evaluation.protocol import LABEL_MARGIN_BATCH, PROTOCOLS
+from poster_ada.files import sha256_of, write_atomically, write_json_atomically
+from poster_ada.flags import CommandParser, add_settings, given_settings
+from poster_ada.model.config import PRESETS, PosterConfig, size_name
 from poster_ada.model.precision import PRECISIONS, resolve_precision
-from poster_ada.evaluation.predictions import read_predictions, write_predictions
+from poster_ada.training.recipe import TrainConfig
 
-DEFAULT_ROOTS = {"rafdb": "data/raf-basic", "affectnet": "data/AffectNet", "affectnet8class": "data/AffectNet"}
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from poster_ada.data.layouts import Dataset
 
 
-def parser() -> argparse.ArgumentParser:
-    """The published flags, in both spellings, and this project's."""
-    p = argparse.ArgumentParser(
-        "python -m poster_ada.test", description="Test a checkpoint, published (.pth) or this project's "
-        "(.safetensors): size, head, classes and channel order are read from it. Predictions never see a label.",
+def parser() -> CommandParser:
+    """The published flags, and this project's."""
+    p = CommandParser(
+        "test", description="Test a checkpoint, published (.pth) or this project's (.safetensors): size, head, classes "
+        "and channel order are read from it. Predictions never see a label.",
         epilog="Example without RAF-DB: python -m poster_ada.test --checkpoint runs/<name>/best.safetensors "
-        "--data data/demo -p",
+        "--data data/demo -p", other_names={"--modeltype": "--preset"},
     )
     p.add_argument("-c", "--checkpoint", required=True, metavar="FILE", help=".pth, .pth.tar or .safetensors")
-    p.add_argument("--dataset", choices=tuple(DEFAULT_ROOTS), default="rafdb", help="published data set: sets the "
-                   "default folder and AffectNet's number of classes (default rafdb)")
-    p.add_argument("--data", metavar="ROOT", help="folder of any face set (default data/raf-basic, or data/AffectNet)")
-    p.add_argument("--out", metavar="DIR", help="where to write (default runs/test-<checkpoint>)")
-    p.add_argument("-p", "--plot_cm", "--plot-cm", action="store_true", help="also save the confusion matrix")
+    p.add_argument("--dataset", choices=tuple(NAMED_SETS), help="published data set: sets the default folder and the "
+                   "number of classes (default rafdb)")
+    p.add_argument("--data", metavar="ROOT", help="folder of any face set (default: the data set's)")
+    p.add_argument("--classes", type=int, metavar="N", help="7 or 8, where a set comes with both")
+    p.add_argument("--out", metavar="DIR", help="where to write (default runs/test-<checkpoint>-<data>)")
+    p.add_argument("-p", "--plot-cm", action="store_true", help="also save the confusion matrix")
     p.add_argument("--compare", metavar="CSV", help="predictions.csv of another model on the same faces: also print "
                    "the difference in accuracy with its interval and McNemar's exact test")
     p.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="label-margin is the report's: the "
                    f"margin is taken off the true class, in batches of {LABEL_MARGIN_BATCH}; this is no accuracy")
+    told = p.add_argument_group("what a published margin checkpoint does not hold", "for --protocol label-margin")
+    add_settings(told, PosterConfig, ("margin", "norm_source"))
     p.add_argument("--precision", choices=PRECISIONS, default="float32", help="auto: bfloat16 where the "
                    "machine multiplies it natively; half the time, rounding in the third digit (default float32)")
-    p.add_argument("--val_batch_size", "--val-batch-size", type=int, default=32, help="faces at a time (default 32)")
-    p.add_argument("--workers", type=int, help="processes that decode faces, where memory does not hold them all")
-    p.add_argument("--gpu", metavar="0", help="GPU to use; of several (0,1) the first (default: the first, or the CPU)")
-    p.add_argument("--modeltype", choices=tuple(PRESETS), help="size; only compared with what the checkpoint says")
+    add_settings(p, TrainConfig, ("val_batch_size",))
+    p.add_argument("--workers", type=int, metavar="N", help="processes that decode faces that memory does not hold")
+    p.add_argument("--gpu", metavar="0", help="GPU to use, counted among those that CUDA_VISIBLE_DEVICES leaves; of "
+                   "several (0,1) the first (default: the first, or the CPU)")
+    p.add_argument("--device", choices=DEVICES, default="auto", help="cpu to leave GPUs alone (default auto)")
+    p.add_argument("--preset", choices=tuple(PRESETS), metavar="SIZE",
+                   help="only compared with what the checkpoint says")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no table")
     unused = p.add_argument_group("accepted because published commands carry them", "they set training, not testing")
-    for name in ("batch_size", "optimizer", "lr", "momentum", "epochs"):
-        unused.add_argument(*dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")), help="no effect here")
+    for name in ("batch-size", "optimizer", "lr", "momentum", "epochs"):
+        unused.add_argument(f"--{name}", metavar="X", help="no effect here")
     return p
 
 
 def test(args: argparse.Namespace) -> None:
     """Predict, score, print and write, as the flags say."""
-    if args.val_batch_size < 1:
-        raise InputError(f"--val-batch-size is {args.val_batch_size}; it must be at least 1.")
+    TrainConfig(**given_settings(argparse.Namespace(val_batch_size=args.val_batch_size), TrainConfig))
     margin_free = args.protocol == "margin-free"
     if args.compare and not margin_free:
         raise InputError("--compare needs accuracies; leave out --protocol label-margin, which gives none.")
     if args.plot_cm:
         _import_plotting()
+    from poster_ada.checkpoints.create import load_checkpoint
+    from poster_ada.data.datasets import open_dataset
+    from poster_ada.devices import choose_device
+    from poster_ada.evaluation.metrics import compare, compute_metrics
+    from poster_ada.evaluation.predict import predict_split
+    from poster_ada.evaluation.predictions import read_predictions, write_predictions
+
     other = read_predictions(args.compare) if args.compare else None
-    root = Path(args.data or DEFAULT_ROOTS[args.dataset])
+    named = NAMED_SETS[args.dataset or "rafdb"]
+    root = Path(args.data or named.root)
     if not root.is_dir() and not args.data:
         raise InputError(f"{root} is not there; data/README.md says how to get it, or test on the demo faces with "
                          "--data data/demo.")
     checkpoint = Path(args.checkpoint)
-    model = load_checkpoint(checkpoint)
-    classes = model.config.num_classes
-    dataset = open_dataset(root, check=False, num_classes=8 if args.dataset == "affectnet8class" or classes == 8 else 7)
-    check_fit(model.config, dataset, checkpoint, args.modeltype)
-    device = device_for(args.gpu)
-    predictions = predict(model, dataset.test, device, args.val_batch_size, args.precision, args.protocol,
-                          quiet=args.quiet, workers=args.workers)
+    model = load_checkpoint(checkpoint, margin=args.margin, norm_source=args.norm_source)
+    if not margin_free and checkpoint.suffix != ".safetensors" and model.config.head != "mlp":
+        print(f"assumed: margin {model.head.margin}, norm source {model.config.norm_source} (a published file does not "
+              "say; --margin and --norm-source do).", file=sys.stderr)
+    classes = args.classes or (named.num_classes if args.dataset else model.config.num_classes)
+    dataset = open_dataset(root, check=False, num_classes=classes if classes in (7, 8) else None)
+    check_fit(model.config, dataset, checkpoint, args.preset)
+    device = choose_device(args.device, args.gpu)
+    if device.type == "cuda" and "," in (args.gpu or ""):
+        print(f"--gpu {args.gpu}: testing uses one GPU, the first: {device.index}.", file=sys.stderr)
+    predictions = predict_split(model, dataset.test, device, batch_size=args.val_batch_size or 32,
+                                precision=args.precision, protocol=args.protocol, quiet=args.quiet,
+                                workers=args.workers)
 
-    scores = metrics(predictions)
-    dtype = resolve_precision(args.precision, torch.device(device), model.config)
+    scores = compute_metrics(predictions)
+    dtype = resolve_precision(args.precision, device, model.config)
     record: dict[str, Any] = {
-        "data": dataset.name, "protocol": args.protocol, "checkpoint": checkpoint.name, "sha256": sha256(checkpoint),
-        "size": size_name(model.config), "head": model.config.head, "channel_order": model.config.channel_order,
-        "precision": str(dtype).removeprefix("torch."),
-        "faces": len(predictions),
+        "data": dataset.name, "fingerprint": dataset.fingerprint, "protocol": args.protocol,
+        "checkpoint": checkpoint.name, "sha256": sha256_of(checkpoint), "size": size_name(model.config),
+        "head": model.config.head, "channel_order": model.config.channel_order,
+        "precision": str(dtype).removeprefix("torch."), "faces": len(predictions),
     }
     if margin_free:
         record |= scores
     else:
         record |= {"label_margin_score": scores["accuracy"], "label_margin_macro_f1": scores["macro_f1"],
+                   "margin": getattr(model.head, "margin", None), "norm_source": model.config.norm_source,
                    "note": "the margin was taken off the true class: these are no accuracy and no F1 of the classifier"}
     if other is not None:
         record["compared_with"] = compare(predictions, other)
 
-    out = Path(args.out) if args.out else default_folder(checkpoint, args.protocol)
+    out = Path(args.out) if args.out else default_folder(checkpoint, dataset, args.protocol)
     write_predictions(predictions, out / "predictions.csv")
-    text = json.dumps(record, indent=1) + "\n"
-    write_atomically(out / "metrics.json", lambda temporary: temporary.write_text(text))
+    write_json_atomically(out / "metrics.json", record)
     if args.plot_cm:
         save_confusion(predictions, model.config.class_names, dataset.name, out, margin_free)
 
@@ -119,10 +137,10 @@ def test(args: argparse.Namespace) -> None:
         print(f"{len(predictions)} test faces of {dataset.name}; everything is in {out}")
 
 
-def check_fit(config: PosterConfig, dataset: Dataset, checkpoint: Path, modeltype: str | None) -> None:
+def check_fit(config: PosterConfig, dataset: Dataset, checkpoint: Path, preset: str | None) -> None:
     """Raise InputError where the checkpoint does not fit the data or the flags; note an unusual channel order."""
-    if modeltype not in (None, size := size_name(config)):
-        raise InputError(f"{checkpoint} is a {size} model, not {modeltype}; leave out --modeltype or set it to {size}.")
+    if preset not in (None, size := size_name(config)):
+        raise InputError(f"{checkpoint} is a {size} model, not {preset}; leave out --modeltype or set it to {size}.")
     if dataset.class_names != config.class_names:
         raise InputError(
             f"{checkpoint} was trained on the classes {', '.join(config.class_names)}, but {dataset.root} has "
@@ -133,41 +151,23 @@ def check_fit(config: PosterConfig, dataset: Dataset, checkpoint: Path, modeltyp
               f"{dataset.channel_order}.", file=sys.stderr)
 
 
-def size_name(config: PosterConfig) -> str:
-    """The preset that has this size, or the depth of one that has none."""
-    size = (config.depth, config.embed_dim)
-    return next((name for name, preset in PRESETS.items() if (preset.depth, preset.embed_dim) == size),
-                f"depth-{config.depth}")
+def default_folder(checkpoint: Path, dataset: Dataset, protocol: str) -> Path:
+    """`runs/test-<checkpoint>-<data>`; a run's `best.safetensors` goes by the run's name.
 
+    Where that folder holds a test of other faces that are called the same, the set's fingerprint tells them apart.
+    """
+    from poster_ada.training.runs import slug
 
-def device_for(gpu: str | None) -> str:
-    """`--gpu` to a torch device; says so where it cannot be followed."""
-    if gpu is not None and not all(part.strip().isdecimal() for part in gpu.split(",")):
-        raise InputError(f"--gpu {gpu} is not a list of GPU numbers such as 0 or 0,1.")
-    if not torch.cuda.is_available():
-        if gpu is not None:
-            print(f"--gpu {gpu}: torch sees no GPU here; testing on the CPU.", file=sys.stderr)
-        return "cpu"
-    first, *rest = (int(part) for part in (gpu or "0").split(","))
-    if first >= torch.cuda.device_count():
-        raise InputError(f"there is no GPU {first}; torch sees {torch.cuda.device_count()}, counted from 0.")
-    if rest:
-        print(f"--gpu {gpu}: testing uses one GPU, the first: {first}.", file=sys.stderr)
-    return f"cuda:{first}"
-
-
-def default_folder(checkpoint: Path, protocol: str) -> Path:
-    """`runs/test-<checkpoint>`; a run's `best.safetensors` goes by the run's name."""
     stem = checkpoint.stem
     if stem in ("best", "last"):
         stem = f"{checkpoint.resolve().parent.name}-{stem}"
-    return Path("runs") / (f"test-{stem}" if protocol == "margin-free" else f"test-{stem}-{protocol}")
-
-
-def sha256(path: Path) -> str:
-    """Of the file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    folder = Path("runs") / "-".join(
+        ["test", stem, slug(dataset.name), *([] if protocol == "margin-free" else [protocol])])
+    try:
+        there = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get("fingerprint")
+    except (OSError, ValueError):
+        return folder
+    return folder if there == dataset.fingerprint else folder.with_name(f"{folder.name}-{dataset.fingerprint[:6]}")
 
 
 def score_table(scores: dict[str, Any]) -> str:
@@ -199,7 +199,11 @@ def save_confusion(
 ) -> None:
     """Write the row-normalised confusion matrix as confusion_matrix.{csv,png,pdf}."""
     figures = _import_plotting()
+    import numpy as np
+    import pandas as pd
     from matplotlib import pyplot as plt
+
+    from poster_ada.evaluation.metrics import confusion_matrix
 
     matrix = confusion_matrix(predictions, normalise=True)
     table = pd.DataFrame(matrix, pd.Index(class_names, name="true"), class_names)
@@ -219,7 +223,7 @@ def _import_plotting() -> Any:
         import matplotlib
 
         matplotlib.use("Agg")  # a test needs no screen
-        from poster_ada import figures
+        from poster_ada.paper import figures
     except ImportError as error:
         raise InputError(f"-p needs {error.name}: pip install 'poster-ada[notebooks]', or leave out -p.") from None
     return figures

@@ -8,7 +8,7 @@ from benchmarks.__main__ import main
 from benchmarks.plain import PlainPoster, PlainSam, plain_step
 from benchmarks.report import write_report
 from benchmarks.ways import model_of, training_step
-from poster_ada import Poster
+from poster_ada.checkpoints.create import create_model
 from poster_ada.training.recipe import TrainConfig
 
 CPU = torch.device("cpu")
@@ -57,5 +57,5 @@ def test_no_rounds_are_refused():
 
 
 def test_a_plain_model_is_made_of_published_layers():
-    kinds = {type(module).__module__ for module in PlainPoster(Poster.from_preset("nano", pretrained=None)).modules()}
+    kinds = {type(module).__module__ for module in PlainPoster(create_model("nano")).modules()}
     assert "poster_ada.prelu" not in kinds

@@ -13,14 +13,15 @@ import torch
 from golden_recipe import recipe_state_dict
 from PIL import Image
 
-from poster_ada import Poster
-from poster_ada.checkpoints.published import load_checkpoint, save_checkpoint
-from poster_ada.data import open_dataset
+from poster_ada.checkpoints.create import create_model, load_checkpoint
+from poster_ada.checkpoints.own import save_checkpoint
+from poster_ada.data.datasets import open_dataset
 from poster_ada.errors import InputError
-from poster_ada.evaluation.predict import predict
-from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
-from poster_ada.model.poster import label_margin_protocol_logits
+from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import probabilities_of, read_predictions
+from poster_ada.evaluation.protocol import label_margin_logits
+from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
+from poster_ada.model.poster import Poster
 from poster_ada.test import main
 
 TEST_FACES = 40
@@ -38,7 +39,7 @@ def split(faces):
 
 def nano(**choices) -> Poster:
     torch.manual_seed(0)
-    return Poster.from_preset("nano", pretrained=None, **choices).eval()
+    return create_model("nano", **choices).eval()
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +94,14 @@ def test_published_checkpoint_through_the_command_equals_eager_float32(tmp_path)
 def test_labels_never_reach_a_prediction(split):
     model = nano(head="adaface")
     wrong = replace(split, labels=(split.labels + 1) % 7)
-    columns = [column for column in predict(model, split) if column != "label"]
-    assert predict(model, split)[columns].equals(predict(model, wrong)[columns])
+    columns = [column for column in predict_split(model, split) if column != "label"]
+    assert predict_split(model, split)[columns].equals(predict_split(model, wrong)[columns])
 
 
 def test_predict_gives_norms_and_features_and_leaves_the_model_alone(split):
     model = nano(head="adaface").train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    table, embeddings = predict(model, split, features=True)
+    table, embeddings = predict_split(model, split, features=True)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert embeddings.shape == (TEST_FACES, 64) and embeddings.dtype == np.float32
@@ -112,21 +113,21 @@ def test_predict_gives_norms_and_features_and_leaves_the_model_alone(split):
 @pytest.mark.parametrize(("choices", "tolerance"), [({"batch_size": 7}, 1e-5), ({"precision": "bfloat16"}, 0.1)])
 def test_batches_and_precision_change_little(split, choices, tolerance):
     model = nano()
-    expected, found = predict(model, split), predict(model, split, **choices)
+    expected, found = predict_split(model, split), predict_split(model, split, **choices)
     np.testing.assert_allclose(probabilities_of(found), probabilities_of(expected), atol=tolerance)
 
 
 def test_predict_refuses_what_does_not_fit(split):
     with pytest.raises(InputError, match="classes Surprise.*trained on Neutral"):
-        predict(nano(num_classes=7, class_names=AFFECTNET_CLASSES[:7]), split)
+        predict_split(nano(num_classes=7, class_names=AFFECTNET_CLASSES[:7]), split)
     with pytest.raises(InputError, match="float8"):
-        predict(nano(), split, precision="float8")
+        predict_split(nano(), split, precision="float8")
     with pytest.raises(InputError, match="fair"):
-        predict(nano(), split, protocol="fair")
+        predict_split(nano(), split, protocol="fair")
     broken = nano()
     broken.head.bias.data[2] = torch.nan
     with pytest.raises(InputError, match="test_0001.jpg is not finite"):
-        predict(broken, split)
+        predict_split(broken, split)
 
 
 def test_label_margin_protocol_says_that_it_is_no_accuracy(faces, split, checkpoint, tmp_path, capsys):
@@ -134,11 +135,11 @@ def test_label_margin_protocol_says_that_it_is_no_accuracy(faces, split, checkpo
                "--val-batch-size", 3) == 0
     model = load_checkpoint(checkpoint)
     images, labels = published_input(split.paths, model.config.image_size), torch.from_numpy(split.labels)
-    logits = torch.cat([label_margin_protocol_logits(model, *part)  # batches of 32, whatever the flag says
+    logits = torch.cat([label_margin_logits(model, *part)  # batches of 32, whatever the flag says
                         for part in zip(images.split(32), labels.split(32), strict=True)])
     table = read_predictions(tmp_path / "predictions.csv")
     np.testing.assert_allclose(probabilities_of(table), logits.softmax(1).numpy(), atol=1e-4)
-    assert not np.allclose(probabilities_of(table), probabilities_of(predict(model, split)), atol=1e-2)
+    assert not np.allclose(probabilities_of(table), probabilities_of(predict_split(model, split)), atol=1e-2)
     score = (logits.argmax(1) == labels).float().mean().item()
     printed = capsys.readouterr().out
     assert f"Label-margin score: {score:.4f} (not an accuracy" in printed and "Test accuracy" not in printed

@@ -1,18 +1,12 @@
-"""Fetch the published weights from the POSTER authors' Google Drive: `python -m poster_ada.download`."""
+"""The published weights on the POSTER authors' Google Drive: fetched file by file, kept only where they open."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from poster_ada.checkpoints.published import PRETRAINED_FILES, read_published_tensors
-from poster_ada.errors import InputError, command
-
-FOLDERS = {
-    "pretrained": ("1X9pE-NmyRwvBGpVzJOEvLqRPRfk_Siwq", Path("models/pretrain"), PRETRAINED_FILES),
-    "rafdb": ("1jeCPTGjBL8YgKKB9YrI9TYZywme8gymv", Path("checkpoint"), ("rafdb_best.pth",)),
-}
+from poster_ada.checkpoints.names import DRIVE_FOLDERS
+from poster_ada.checkpoints.published import read_published_tensors
+from poster_ada.errors import InputError
 
 
 def fetch_file(destination: Path, **source: str) -> Path:
@@ -53,9 +47,8 @@ def source_page(id: str | None = None, url: str | None = None) -> str:
     return url or f"https://drive.google.com/file/d/{id}"
 
 
-def list_folder(folder: str) -> dict[str, str]:
+def list_folder(page: str) -> dict[str, str]:
     """File name -> Google Drive id of everything below a public folder. Raises InputError without a network."""
-    page = f"https://drive.google.com/drive/folders/{folder}"
     try:
         import gdown
 
@@ -65,38 +58,20 @@ def list_folder(folder: str) -> dict[str, str]:
     except Exception as error:
         raise InputError(
             f"Google Drive could not be reached ({type(error).__name__}): check the network, or open {page} in a "
-            "browser and save its files yourself (README, section Weights)."
+            "browser and save its files yourself (README, section RAF-DB and the published weights)."
         ) from None
     return {Path(file.path).name: file.id for file in files or ()}
 
 
 def fetch_published(what: str) -> list[Path]:
     """Fetch `pretrained` (IR-50 and MobileFaceNet) or `rafdb` (POSTER-l on RAF-DB); files already there stay."""
-    folder, directory, wanted = FOLDERS[what]
-    absent = [name for name in wanted if not (directory / name).is_file()]
+    folder = DRIVE_FOLDERS[what]
+    absent = [name for name in folder.files if not (folder.target / name).is_file()]
     for name in absent:
-        ids = list_folder(folder)
+        ids = list_folder(folder.page)
         if name not in ids:
-            raise InputError(f"the folder https://drive.google.com/drive/folders/{folder} has no {name}; it holds "
-                             f"{', '.join(sorted(ids)) or 'nothing'}.")
-        fetch_file(directory / name, id=ids[name])
-    for name in wanted:
-        print(f"{directory / name}: {'fetched' if name in absent else 'already there'}")
-    return [directory / name for name in wanted]
-
-
-@command
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser("python -m poster_ada.download", description=__doc__)
-    parser.add_argument(
-        "what", nargs="?", choices=FOLDERS,
-        help="pretrained: IR-50 and MobileFaceNet into models/pretrain; rafdb: POSTER-l into checkpoint (both)",
-    )
-    what = parser.parse_args(argv).what
-    for name in [what] if what else FOLDERS:
-        fetch_published(name)
-
-
-if __name__ == "__main__":
-    main()
+            raise InputError(f"the folder {folder.page} has no {name}; it holds {', '.join(sorted(ids)) or 'nothing'}.")
+        fetch_file(folder.target / name, id=ids[name])
+    for name in folder.files:
+        print(f"{folder.target / name}: {'fetched' if name in absent else 'already there'}")
+    return [folder.target / name for name in folder.files]

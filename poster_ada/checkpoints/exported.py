@@ -5,16 +5,15 @@
     predictor = ExportedPoster("poster.xml")
     logits = predictor(images)   # the loader's images, float32 (B, 3, S, S) -> (B, C)
 
-Needs `pip install 'poster-ada[export]'`. int8 is post-training quantisation (NNCF), calibrated on faces. The command
-keeps a file only if its predictions are the model's.
+Needs `pip install 'poster-ada[export]'`. int8 is post-training quantisation (NNCF), calibrated on faces. A file is
+kept only if its predictions are the model's.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,13 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poster_ada.checkpoints.published import load_checkpoint
-from poster_ada.data import EvaluationTransform, FaceLoader, FaceSplit, open_dataset
-from poster_ada.errors import InputError, command
-from poster_ada.model.poster import Poster, PosterConfig
+from poster_ada.checkpoints.names import EXPORT_PRECISIONS, EXPORT_SUFFIXES
+from poster_ada.data.loader import FaceLoader
+from poster_ada.data.splits import FaceSplit
+from poster_ada.data.transforms import EvaluationTransform
+from poster_ada.errors import InputError
+from poster_ada.model.config import PosterConfig
+from poster_ada.model.poster import Poster
 
-PRECISIONS = {"openvino": ("float32", "bfloat16", "int8"), "onnx": ("float32",)}
-SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
 REQUEST = 32  # images per request; more take more memory
 CALIBRATION_FACES = 300
 LEAST_AGREEMENT = 0.995
@@ -61,7 +61,7 @@ class ExportedPoster:
         path = Path(path)
         if not path.is_file():
             raise InputError(f"there is no exported model {path}; write one with python -m poster_ada.export.")
-        kind = next((kind for kind, suffix in SUFFIXES.items() if path.suffix == suffix), None)
+        kind = next((kind for kind, suffix in EXPORT_SUFFIXES.items() if path.suffix == suffix), None)
         if kind is None:
             raise InputError(f"{path} is neither .xml (OpenVINO) nor .onnx.")
         self._run = {"openvino": self._open_openvino, "onnx": self._open_onnx}[kind](path)
@@ -121,11 +121,11 @@ def export(model: Poster, path: str | Path, precision: str = "float32", calibrat
         InputError: suffix and precision do not fit together, calibration faces are missing, or a package is.
     """
     path = Path(path)
-    kind = next((kind for kind, suffix in SUFFIXES.items() if path.suffix == suffix), None)
+    kind = next((kind for kind, suffix in EXPORT_SUFFIXES.items() if path.suffix == suffix), None)
     if kind is None:
-        raise InputError(f"{path} should end in {' or '.join(SUFFIXES.values())}.")
-    if precision not in PRECISIONS[kind]:
-        raise InputError(f"{kind} is written in {', '.join(PRECISIONS[kind])}, not {precision}; choose --to openvino.")
+        raise InputError(f"{path} should end in {' or '.join(EXPORT_SUFFIXES.values())}.")
+    if precision not in EXPORT_PRECISIONS[kind]:
+        raise InputError(f"{kind} is written in {', '.join(EXPORT_PRECISIONS[kind])}, not {precision}; choose --to openvino.")
     if precision == "int8" and calibration is None:
         raise InputError("int8 needs faces to calibrate on; give --calibrate a face set.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +199,7 @@ class Agreement(NamedTuple):
     largest_difference: float
 
 
-def compare(model: Poster, exported: ExportedPoster, faces: FaceSplit) -> Agreement:
+def agreement_of(model: Poster, exported: ExportedPoster, faces: FaceSplit) -> Agreement:
     """Predict `faces` with both. The model is the reference: eager, float32."""
     c = model.config
     loader = FaceLoader(faces, EvaluationTransform(c.image_size, c.stream_size, c.channel_order), 32)
@@ -214,45 +214,21 @@ def compare(model: Poster, exported: ExportedPoster, faces: FaceSplit) -> Agreem
     return Agreement(len(faces), same / len(faces), largest)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's flags."""
-    p = argparse.ArgumentParser("python -m poster_ada.export", description="Write a checkpoint's prediction path as "
-                                "one file for ONNX Runtime or OpenVINO; it is checked on faces before it is kept.")
-    p.add_argument("-c", "--checkpoint", required=True, metavar="FILE", help=".pth, .pth.tar or .safetensors")
-    p.add_argument("--to", choices=tuple(PRECISIONS), default="openvino", help="default openvino, the faster on CPUs")
-    p.add_argument("--precision", choices=PRECISIONS["openvino"], default="float32", help="default float32, the only "
-                   "one for onnx; bfloat16 is fast on CPUs that multiply it natively, int8 on all with VNNI")
-    p.add_argument("--calibrate", metavar="ROOT", default="data/demo", help="face set: its training faces set int8's "
-                   "ranges, its test faces check the file (default data/demo)")
-    p.add_argument("--out", metavar="FILE", help="default: the checkpoint's name with .xml or .onnx, beside it")
-    return p
+def export_checked(model: Poster, out: Path, precision: str, training: FaceSplit, test: FaceSplit) -> Agreement:
+    """Write `out` as `export` does, but put it in place only once it predicts the test faces as the model does.
 
-
-@command
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line."""
-    args = parser().parse_args(argv)
-    checkpoint = Path(args.checkpoint)
-    out = Path(args.out) if args.out else checkpoint.with_suffix(SUFFIXES[args.to])
-    if out.suffix != SUFFIXES[args.to]:
-        raise InputError(f"--out {out} should end in {SUFFIXES[args.to]} for --to {args.to}.")
-    model = load_checkpoint(checkpoint)
-    faces = open_dataset(args.calibrate, check=False)
+    Raises:
+        InputError: as `export`; or more predictions change than `LEAST_AGREEMENT` allows.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         written = Path(folder) / out.name
-        export(model, written, args.precision, faces.train)
-        agreement = compare(model, ExportedPoster(written), faces.test)
+        export(model, written, precision, training)
+        agreement = agreement_of(model, ExportedPoster(written), test)
         if agreement.top1 < LEAST_AGREEMENT:
-            raise InputError(f"{args.precision} changes the predictions of {1 - agreement.top1:.1%} of the "
-                             f"{agreement.faces} test faces of {args.calibrate}, more than {1 - LEAST_AGREEMENT:.1%}; "
-                             "choose a wider --precision, or calibrate on faces like those it was trained on.")
+            raise InputError(f"{precision} changes the predictions of {1 - agreement.top1:.1%} of the "
+                             f"{agreement.faces} test faces, more than {1 - LEAST_AGREEMENT:.1%}; choose a wider "
+                             "--precision, or calibrate on faces like those it was trained on.")
         for file in Path(folder).iterdir():
             file.replace(out.parent / file.name)
-    print(f"{out}: {args.precision}, images (B, 3, {model.config.stream_size}, {model.config.stream_size}) to "
-          f"{model.config.num_classes} logits; {agreement.top1:.2%} of {agreement.faces} faces predicted alike, logits "
-          f"within {agreement.largest_difference:.2g}")
-
-
-if __name__ == "__main__":
-    main()
+    return agreement

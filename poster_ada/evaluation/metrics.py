@@ -1,6 +1,6 @@
 """Scores with their uncertainty, from prediction tables (see predictions.py) alone.
 
-    scores = metrics(read_predictions("runs/test-rafdb_best/predictions.csv"))
+    scores = compute_metrics(read_predictions("runs/test-rafdb_best/predictions.csv"))
     scores["accuracy"], scores["intervals"]["accuracy"]
     mcnemar(predictions_a, predictions_b)["p_value"]
 
@@ -36,7 +36,7 @@ def confusion_matrix(predictions: pd.DataFrame, normalise: bool = False) -> np.n
     return _ratio(counts, counts.sum(1, keepdims=True)) if normalise else counts
 
 
-def metrics(predictions: pd.DataFrame, intervals: bool = True) -> dict[str, Any]:
+def compute_metrics(predictions: pd.DataFrame, intervals: bool = True) -> dict[str, Any]:
     """All scores of one table, as plain numbers ready for JSON; those without a value are None.
 
     Args:

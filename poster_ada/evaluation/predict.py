@@ -4,49 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from poster_ada.data import EvaluationTransform, FaceLoader, FaceSplit
+from poster_ada.data.loader import FaceLoader
+from poster_ada.data.splits import FaceSplit
+from poster_ada.data.transforms import EvaluationTransform
 from poster_ada.errors import InputError
-from poster_ada.model.fast import fast
-from poster_ada.model.poster import Poster, label_margin_protocol_logits
-from poster_ada.model.precision import resolve_precision
 from poster_ada.evaluation.predictions import probability_columns
+from poster_ada.evaluation.protocol import LABEL_MARGIN_BATCH, PROTOCOLS, label_margin_logits
+from poster_ada.model.fast import prediction_copy
+from poster_ada.model.poster import Poster
+from poster_ada.model.precision import resolve_precision
 
-PROTOCOLS = ("margin-free", "label-margin")
-LABEL_MARGIN_BATCH = 32  # the report's; AdaFace's q depends on it
 PROGRESS_AFTER = 5.0  # seconds
 
 
-def predict(
+def predict_split(model: Poster, split: FaceSplit, device: str | torch.device | None = None, **how: Any) -> pd.DataFrame:
+    """Predict every face of `split`, in its order: the table that `predict_with_embeddings` gives, for the same choices."""
+    return predict_with_embeddings(model, split, device, **how)[0]
+
+
+def predict_with_embeddings(
     model: Poster,
     split: FaceSplit,
     device: str | torch.device | None = None,
     batch_size: int = 32,
     precision: str = "float32",
     protocol: str = "margin-free",
-    features: bool = False,
     quiet: bool = False,
     workers: int | None = None,
-) -> pd.DataFrame | tuple[pd.DataFrame, np.ndarray]:
-    """Predict every face of `split`, in its order.
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Predict every face of `split`, in its order, and keep what the head saw of it.
 
     Args:
         model: moved to `device`; otherwise left as it was.
         device: default the GPU if there is one, else the CPU.
-        precision: of both streams and the fusion: "float32", "bfloat16", or "auto" (see precision.py).
+        precision: of both streams and the fusion: "float32", "bfloat16", or "auto" (see model/precision.py).
         protocol: "label-margin" is the report's: the margin is taken off the TRUE class, in batches of 32. What it
             calls a prediction is none, and the share of right ones is not an accuracy.
-        features: also return the embeddings, float32 (N, dim).
         quiet: no progress bar (which else appears after 5 s).
         workers: processes that decode faces where they do not fit into memory; default `FaceLoader`'s.
 
     Returns:
-        The table described in predictions.py, with `protocol` in its `attrs`.
+        The table described in predictions.py, with `protocol` in its `attrs`, and the embeddings, float32 (N, dim).
 
     Raises:
         InputError: the split's classes are not the model's, a face is unreadable, or the output is not finite.
@@ -70,12 +75,11 @@ def predict(
             with torch.inference_mode():  # not around the loader, whose threads would not share it
                 seen = ready.forward_features(images)
                 if protocol == "label-margin":
-                    logits.append(label_margin_protocol_logits(ready, images, labels).float())
+                    logits.append(label_margin_logits(ready, images, labels).float())
                 else:
-                    logits.append(ready.head(seen.embedding).float())
+                    logits.append(ready.forward_head(seen).float())
             norms.append(seen.norm.float())
-            if features:
-                embeddings.append(seen.embedding.float())
+            embeddings.append(seen.embedding.float().cpu())
             bar.update(len(images))
     scores = torch.cat(logits).cpu()
     if not (finite := scores.isfinite().all(1)).all():
@@ -89,7 +93,7 @@ def predict(
     # Logits of scale 64 reach probabilities below float32's range.
     table[probability_columns(config.class_names)] = scores.double().softmax(1).numpy()
     table.attrs["protocol"] = protocol
-    return (table, torch.cat(embeddings).cpu().numpy()) if features else table
+    return table, torch.cat(embeddings).numpy()
 
 
 @contextmanager
@@ -107,6 +111,6 @@ def prepared(model: Poster, device: torch.device, precision: str, protocol: str)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 yield model
         else:
-            yield fast(model, precision)
+            yield prediction_copy(model, precision)
     finally:
         model.train(training)

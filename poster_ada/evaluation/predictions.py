@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poster_ada.checkpoints.published import write_atomically
 from poster_ada.errors import InputError
 from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
+from poster_ada.files import write_atomically
 
 COLUMNS = ["file", "label", "prediction", "norm"]
 PREFIX = "p_"

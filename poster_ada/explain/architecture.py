@@ -7,18 +7,18 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from poster_ada.paper.figures import HEAD_NAMES, NEUTRAL_COLOUR, shade
+from poster_ada.model.heads import Head
 from poster_ada.model.poster import Poster
 from poster_ada.model.summary import component_table
+from poster_ada.palette import BLUE, GREEN, NEUTRAL_COLOUR, ORANGE, shade
 
-IMAGE_COLOUR, LANDMARK_COLOUR, FUSION_COLOUR = "#0072B2", "#009E73", "#E69F00"
+IMAGE_COLOUR, LANDMARK_COLOUR, FUSION_COLOUR = BLUE, GREEN, ORANGE
 
 
 def token_shapes(model: Poster) -> pd.DataFrame:
     """Shape of every intermediate result for one image (without the batch), in the order of the computation."""
-    with torch.device("meta"):
-        twin = type(model)(model.config).eval()
-        images = torch.empty(1, 3, model.config.image_size, model.config.image_size)
+    twin = model.without_memory()
+    images = torch.empty(1, 3, model.config.image_size, model.config.image_size, device="meta")
     first, fusion = twin.fusion.blocks[0], twin.fusion
     places = {
         "landmark stream": twin.landmark_stream, "image stream": twin.image_stream, "image tokens": twin.to_tokens,
@@ -79,7 +79,7 @@ def draw_architecture(axis: Axes, model: Poster) -> None:
         "the other stream", *cost("pyramid cross-fusion")], FUSION_COLOUR)
     box(79.5, 22, 20, 10.5, "squeeze-excitation", [f"embedding, {c.embed_dim}", *cost("squeeze-excitation")],
         FUSION_COLOUR)
-    box(79.5, 4, 20, 10.5, f"{HEAD_NAMES[c.head]} head", [f"{c.num_classes} logits", *cost("head")], NEUTRAL_COLOUR)
+    box(79.5, 4, 20, 10.5, f"{Head.classes[c.head].title} head", [f"{c.num_classes} logits", *cost("head")], NEUTRAL_COLOUR)
     arrow((12.5, 20), (15.5, 26))
     arrow((12.5, 14), (15.5, 9))
     arrow((33.5, 28.5), (38, 28.5))

@@ -41,7 +41,7 @@ class Float32Output(nn.Module):
 
 
 class FastPoster(Poster):
-    """What `fast` returns: a `Poster` for prediction alone, with the same calls and results."""
+    """What `prediction_copy` returns: a `Poster` for prediction alone, with the same calls and results."""
 
     def __init__(self, model: Poster, dtype: torch.dtype) -> None:
         nn.Module.__init__(self)  # the parts are copied, so none is made here
@@ -68,12 +68,12 @@ class FastPoster(Poster):
     def __repr__(self) -> str:
         return f"FastPoster(depth {self.config.depth}, {self.config.head} head, {self.dtype})"
 
-    def ready(self, images: Tensor) -> Tensor:
+    def to_streams(self, images: Tensor) -> Tensor:
         """The pixels that both streams see, in the streams' precision and memory layout."""
         return self.downsample(images).to(self.dtype, memory_format=torch.channels_last)
 
     def landmark_map(self, images: Tensor) -> Tensor:
-        return super().landmark_map(self.ready(images))
+        return super().landmark_map(self.to_streams(images))
 
     def forward_features(self, images: Tensor, landmark_map: Tensor | None = None) -> Features:
         """As `Poster.forward_features`; on a CPU a few images at a time, whose maps then stay in its cache."""
@@ -83,13 +83,13 @@ class FastPoster(Poster):
             size = max(1, CPU_CHUNK_BYTES // bytes_per_image)
         maps = [None] * len(images) if landmark_map is None else landmark_map.to(self.dtype).split(size)
         parts = [
-            super(FastPoster, self).forward_features(self.ready(chunk), known)
+            super(FastPoster, self).forward_features(self.to_streams(chunk), known)
             for chunk, known in zip(images.split(size), maps, strict=False)
         ]
         return Features(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def fast(model: Poster, precision: str = "auto") -> FastPoster:
+def prediction_copy(model: Poster, precision: str = "auto") -> FastPoster:
     """A ready-to-predict copy of `model`: BatchNorms folded, convolutions channels-last, both streams and the fusion in
     `precision`; squeeze-excitation, head and feature norm always in float32. The model itself is left as it is.
 

@@ -1,25 +1,53 @@
-"""Classification heads. Calling one gives margin-free logits; only `margin_logits` takes labels, and only to train."""
+"""Classification heads. Calling one gives margin-free logits; only `margin_logits` takes labels, and only to train.
+
+A head is one class here and its name among `HEADS` in config.py. It declares how reports call and colour it, and which
+fields of `PosterConfig` are its own.
+"""
 
 from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poster_ada.model.config import PosterConfig
+from poster_ada.palette import BLUE, GREEN, PURPLE, VERMILION
 
-class MlpHead(nn.Linear):
+
+class Head:
+    """What every head declares; a subclass with a `name` is found by it."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]  # in figures and tables
+    colour: ClassVar[str]
+    settings: ClassVar[tuple[str, ...]] = ()  # the fields of PosterConfig that it takes, beside the two sizes
+    classes: ClassVar[dict[str, type[Head]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        if "name" in vars(cls):
+            Head.classes[cls.name] = cls
+
+    def margin_logits(self, embedding: Tensor, labels: Tensor, norms: Tensor) -> Tensor:
+        """Training logits (B, C): see `MarginHead.margin_logits`."""
+        raise NotImplementedError
+
+
+class MlpHead(Head, nn.Linear):
     """The published POSTER head: one linear layer, (B, dim) -> logits (B, C)."""
+
+    name, title, colour = "mlp", "MLP", BLUE
 
     def margin_logits(self, embedding: Tensor, labels: Tensor, norms: Tensor) -> Tensor:
         """The plain logits: this head has no margin, so labels and norms change nothing."""
         return self(embedding)
 
 
-class MarginHead(nn.Module):
+class MarginHead(Head, nn.Module):
     """Logits s * cos(theta) between the embedding and each class direction, in float32.
 
     Args:
@@ -28,8 +56,9 @@ class MarginHead(nn.Module):
         scale: s, the logits' range is [-s, s]. Published 64.
     """
 
+    settings = ("margin", "scale")
     cos_eps = 1e-4  # cosines stay this far from +-1, where acos has no gradient
-    default_margin: float
+    default_margin: ClassVar[float]
 
     def __init__(self, dim: int, num_classes: int, margin: float | None = None, scale: float = 64.0) -> None:
         super().__init__()
@@ -69,6 +98,7 @@ class MarginHead(nn.Module):
 class CosFaceHead(MarginHead):
     """cos(theta) - m (Wang et al. 2018, arXiv 1801.09414, eq. 4)."""
 
+    name, title, colour = "cosface", "CosFace", PURPLE
     default_margin = 0.4
 
     def target_cosine(self, cos: Tensor, norms: Tensor) -> Tensor:
@@ -78,6 +108,7 @@ class CosFaceHead(MarginHead):
 class ArcFaceHead(MarginHead):
     """cos(theta + m) (Deng et al. 2019, arXiv 1801.07698, eq. 3)."""
 
+    name, title, colour = "arcface", "ArcFace", GREEN
     default_margin = 0.5
 
     def target_cosine(self, cos: Tensor, norms: Tensor) -> Tensor:
@@ -95,6 +126,8 @@ class AdaFaceHead(MarginHead):
             AdaFace's own default is 0.01.
     """
 
+    name, title, colour = "adaface", "AdaFace", VERMILION
+    settings = (*MarginHead.settings, "concentration", "t_alpha")
     cos_eps = 1e-3
     default_margin = 0.4
 
@@ -132,4 +165,8 @@ class AdaFaceHead(MarginHead):
         return (cos.acos() - m * q).clamp(1e-3, math.pi - 1e-3).cos() - (m + m * q)
 
 
-HEADS = {"mlp": MlpHead, "adaface": AdaFaceHead, "arcface": ArcFaceHead, "cosface": CosFaceHead}
+
+def make_head(config: PosterConfig) -> Any:
+    """The head that a configuration names, with the settings that are its own."""
+    kind: Any = Head.classes[config.head]
+    return kind(config.embed_dim, config.num_classes, **{name: getattr(config, name) for name in kind.settings})

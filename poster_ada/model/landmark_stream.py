@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from poster_ada.model.config import PUBLISHED_STAGES
 from poster_ada.model.prelu import PReLU
 
 
@@ -53,10 +54,6 @@ class LandmarkHead(nn.Module):
         return self.bn(self.linear(self.depthwise(x).flatten(1)))
 
 
-# A row per stage: width, expansion of the first (unskipped) block, of the residual ones, their number, first stride.
-PUBLISHED_STAGES = ((64, 2, 2, 4, 2), (128, 4, 2, 6, 2), (128, 4, 2, 2, 2))
-
-
 class LandmarkStream(nn.Module):
     """Faces to a landmark map, and to landmarks for training and inspection.
 
@@ -64,7 +61,7 @@ class LandmarkStream(nn.Module):
 
     Args:
         stem: channels of the stem. Published: 64.
-        stages: see `PUBLISHED_STAGES`.
+        stages: see `PUBLISHED_STAGES` in config.py.
         out_channels: channels of the map. Published: 512.
         grid: side of the map, for the landmark head. Published: 7.
     """

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from poster_ada.errors import InputError
-from poster_ada.model.poster import PosterConfig
+from poster_ada.model.config import PosterConfig
+
+if TYPE_CHECKING:  # flags name the precisions, and are read before torch is loaded
+    import torch
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 CPU_LEAST_WIDTH = 256  # of tokens; in narrower models (nano) converting costs a CPU what multiplying saves
@@ -22,11 +25,15 @@ def resolve_precision(precision: str, device: torch.device, config: PosterConfig
     if precision == "auto":
         gains = device.type != "cpu" or config.embed_dim >= CPU_LEAST_WIDTH
         precision = "bfloat16" if gains and multiplies_bfloat16(device) else "float32"
+    import torch
+
     return getattr(torch, precision)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device has bfloat16 instructions, rather than emulating them."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}

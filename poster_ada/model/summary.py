@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-if TYPE_CHECKING:
-    from poster_ada.model.poster import Poster
+from poster_ada.model.config import PosterConfig
+
+
+class Summarised(Protocol):
+    """What the summary needs of a model: `Poster` and its fast copy have it."""
+
+    config: PosterConfig
+
+    def without_memory(self) -> nn.Module: ...
+
+    def get_submodule(self, target: str) -> nn.Module: ...
+
 
 COMPONENTS = {
     "image_stream": "image stream (IR)",
@@ -31,21 +42,23 @@ class ComponentRow(NamedTuple):
     multiply_adds: int
 
 
-def component_table(model: Poster) -> list[ComponentRow]:
+def component_table(model: Summarised) -> list[ComponentRow]:
     """One row per component and a last one, `total`. Multiply-adds are counted by torch on a model without memory."""
-    with torch.device("meta"):
-        twin = type(model)(model.config).eval()
-        images = torch.empty(1, 3, model.config.image_size, model.config.image_size)
-    outputs, hooks = {}, []
+    twin, side = model.without_memory(), model.config.image_size
+    images = torch.empty(1, 3, side, side, device="meta")
+    outputs: dict[str, torch.Tensor] = {}
+
+    def record(name: str, output: Any) -> None:
+        outputs[name] = output[0] if isinstance(output, tuple) else output
+
     for name in COMPONENTS:
-        record = lambda _m, _i, out, name=name: outputs.update({name: out[0] if isinstance(out, tuple) else out})  # noqa: E731
-        hooks.append(getattr(twin, name).register_forward_hook(record))
+        twin.get_submodule(name).register_forward_hook(lambda _m, _i, output, name=name: record(name, output))
     with FlopCounterMode(display=False) as counter:
         twin(images)
     per_module = counter.get_flop_counts()
     rows = []
     for name, label in COMPONENTS.items():
-        parameters = list(getattr(model, name).parameters())
+        parameters = list(model.get_submodule(name).parameters())
         if not parameters:
             continue
         rows.append(ComponentRow(
@@ -60,7 +73,7 @@ def component_table(model: Poster) -> list[ComponentRow]:
     return rows
 
 
-def summary(model: Poster) -> str:
+def summary_table(model: Summarised) -> str:
     """The component table as text, millions of parameters and of multiply-adds per image."""
     c = model.config
     lines = [

@@ -11,24 +11,21 @@ import pandas as pd
 from scipy.stats import t as student_t
 from scipy.stats import ttest_1samp
 
-from poster_ada.data import Dataset
-from poster_ada.evaluation.predict import predict
-from poster_ada.evaluation.metrics import metrics
-from poster_ada.model.poster import PRESETS
+from poster_ada.data.layouts import Dataset
+from poster_ada.evaluation.metrics import compute_metrics
+from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import read_predictions, write_predictions
-from poster_ada.training.recipe import TrainConfig
+from poster_ada.model.config import PRESETS
 from poster_ada.paper.reported import reported_results
-from poster_ada.training.runs import Run
 from poster_ada.training.loop import train
+from poster_ada.training.recipe import VARIANTS, TrainConfig, fit_recipe
+from poster_ada.training.runs import LABEL_MARGIN_TABLE, Run
 
-VARIANTS = {
-    None: {}, "mlp_feature": {"feature_layer": True}, "augmentation": {"augmentation": "adaface"},
-    "image_feature_norm": {"norm_source": "image"},
-}
+# How the report's results name their variants.
+REPORTED_VARIANTS = {None: {}, "mlp_feature": VARIANTS["mlp"], "augmentation": VARIANTS["da"],
+                     "image_feature_norm": VARIANTS["irf"]}
 # `nano` cannot be small, base and large; its sizes differ in depth alone.
 NANO_DEPTHS = {"small": 1, "base": 2, "large": 3}
-# 22 runs in minutes: a few epochs, the learning rate falling quickly.
-SHORT_SCHEDULE = {"nano": {"epochs": 3, "gamma": 0.6}}
 
 
 @dataclass(frozen=True)
@@ -47,36 +44,21 @@ def table_rows() -> list[Row]:
     """The report's nine rows, then ArcFace and CosFace, which it lacks."""
     rows = [
         Row(row["model"] + (f", m = {row['margin']}" if row["margin"] else ""), row["size"], row["head"], row["margin"],
-            VARIANTS[row["variant"]], row["accuracy"])
+            REPORTED_VARIANTS[row["variant"]], row["accuracy"])
         for row in reported_results()["table_1"]
     ]
     return [*rows, Row("POSTER-Arc-s, m = 0.5", "small", "arcface", 0.5),
             Row("POSTER-Cos-s, m = 0.4", "small", "cosface", 0.4)]
 
 
-def config_for(dataset: Dataset, preset: str, **choices: Any) -> TrainConfig:
-    """The preset's recipe, fitted to a face set's classes and channel order.
-
-    Args:
-        choices: fields of `TrainConfig` and `PosterConfig`; one that is None keeps the preset's value.
-    """
-    fitted = {"data": str(dataset.root), "channel_order": dataset.channel_order, "class_names": dataset.class_names,
-              "num_classes": len(dataset.class_names)}
-    given = {name: value for name, value in choices.items() if value is not None}
-    return TrainConfig.for_preset(preset, **(fitted | given))
-
-
 def row_config(row: Row, dataset: Dataset, preset: str, seed: int, epochs: int | None = None) -> TrainConfig:
     """The training of one row: `nano` in the row's depth, or the published preset of the row's size."""
     size = {"depth": NANO_DEPTHS[row.size]} if preset == "nano" else {}
-    schedule = SHORT_SCHEDULE.get(preset, {}) | ({} if epochs is None else {"epochs": epochs})
-    return config_for(
-        dataset, preset if preset == "nano" else row.size, head=row.head, margin=row.margin, seed=seed,
-        **(size | schedule | row.choices),
-    )
+    choices = {"head": row.head, "margin": row.margin, "seed": seed, "epochs": epochs} | size | row.choices
+    return fit_recipe(dataset, preset if preset == "nano" else row.size, "ablation", **choices)
 
 
-def size_name(row: Row, preset: str) -> str:
+def size_of(row: Row, preset: str) -> str:
     """How the row's model is called in the table of results: by depth for `nano`, else by its preset."""
     depth = NANO_DEPTHS[row.size] if preset == "nano" else PRESETS[row.size].depth
     return f"{preset if preset == 'nano' else row.size}, depth {depth}"
@@ -84,15 +66,15 @@ def size_name(row: Row, preset: str) -> str:
 
 def label_margin_predictions(run: Run, dataset: Dataset) -> pd.DataFrame:
     """What the report's protocol counts for a run's chosen model on the test split, kept in the run's folder."""
-    path = run.path / "predictions_label_margin.csv"
+    path = run.path / LABEL_MARGIN_TABLE
     if not path.is_file():
-        write_predictions(predict(run.model("best"), dataset.test, protocol="label-margin", quiet=True), path)
+        write_predictions(predict_split(run.model("best"), dataset.test, protocol="label-margin", quiet=True), path)
     return read_predictions(path)
 
 
 def run_ablation(
     rows: Sequence[Row], dataset: Dataset, preset: str, seeds: Sequence[int], epochs: int | None = None,
-    device: str | None = None,
+    device: str = "auto",
 ) -> Iterator[dict[str, Any]]:
     """Train (or take from `runs/`) every row with every seed; yields one result at a time, in that order.
 
@@ -103,12 +85,12 @@ def run_ablation(
         for seed in seeds:
             run = train(row_config(row, dataset, preset, seed, epochs), device=device, quiet=True, dataset=dataset)
             free = read_predictions(run.path / "predictions.csv")
-            scores = metrics(free, intervals=False)
+            scores = compute_metrics(free, intervals=False)
             # A head without a margin gives the same under both protocols.
             flawed = free if row.head == "mlp" else label_margin_predictions(run, dataset)
             yield {
-                "row": row.name, "size": size_name(row, preset), "head": row.head, "seed": seed, "run": run.path.name,
-                "margin_free": 100 * scores["accuracy"], "label_margin": 100 * metrics(flawed, False)["accuracy"],
+                "row": row.name, "size": size_of(row, preset), "head": row.head, "seed": seed, "run": run.path.name,
+                "margin_free": 100 * scores["accuracy"], "label_margin": 100 * compute_metrics(flawed, False)["accuracy"],
                 "macro_f1": 100 * scores["macro_f1"],
                 "right": (free["label"] == free["prediction"]).to_numpy(),
             }

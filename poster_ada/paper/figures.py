@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,25 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from poster_ada.checkpoints.published import write_atomically
+from poster_ada.errors import InputError
 from poster_ada.expressions import short_name
-from poster_ada.training.runs import environment
+from poster_ada.files import write_json_atomically, write_text_atomically
+from poster_ada.model.heads import Head
+from poster_ada.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION
+from poster_ada.training.runs import Run, code_version
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.3, 6.9  # inches, of a two-column paper
 FOLDER = Path("figures")
-# Okabe and Ito's palette (2008), which stays apart under every common colour blindness.
-HEAD_COLOURS = {"mlp": "#0072B2", "adaface": "#D55E00", "arcface": "#009E73", "cosface": "#CC79A7"}
-HEAD_NAMES = {"mlp": "MLP", "adaface": "AdaFace", "arcface": "ArcFace", "cosface": "CosFace"}
-NEUTRAL_COLOUR = "#555555"
+HEAD_COLOURS = {name: head.colour for name, head in Head.classes.items()}
+HEAD_NAMES = {name: head.title for name, head in Head.classes.items()}
 
 
 def apply_style() -> None:
     """Serif type from matplotlib's own fonts, 8 pt, sizes that hold at print width; for all later figures."""
     sns.set_theme(
-        context="paper", style="ticks", palette=[*HEAD_COLOURS.values(), "#E69F00", "#56B4E9", "#000000"],
+        context="paper", style="ticks", palette=[BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY_BLUE, BLACK],
         rc={
             "font.family": "STIXGeneral", "mathtext.fontset": "stix", "font.size": 8, "axes.titlesize": 8,
             "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7,
@@ -55,14 +55,14 @@ def start_notebook() -> None:
 
 
 def save_figure(
-    fig: Figure, name: str, *, data: str, runs: Sequence[str] = (), folder: str | Path = FOLDER
+    fig: Figure, name: str, *, data: str, runs: Sequence[str] | Mapping[str, str] = (), folder: str | Path = FOLDER
 ) -> None:
     """Write `name`.pdf (vector) and `name`.png (300 dpi) and list them in the manifest.
 
     Args:
         name: `<notebook>_<what>`.
         data: the face set the figure shows, or "none" where it shows no faces.
-        runs: names of the training runs behind it.
+        runs: names of the training runs behind it, in `runs/`; or their names and the commits that trained them.
         folder: where figures go.
     """
     folder = Path(folder)
@@ -74,37 +74,46 @@ def save_figure(
 
 
 def save_table(
-    table: pd.DataFrame, name: str, *, data: str, runs: Sequence[str] = (), folder: str | Path = FOLDER
+    table: pd.DataFrame, name: str, *, data: str, runs: Sequence[str] | Mapping[str, str] = (), folder: str | Path = FOLDER
 ) -> None:
     """Write `name`.csv (full precision) and `name`.tex (booktabs, two decimals), the index as first column if named."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     index = table.index.name is not None
     table.to_csv(folder / f"{name}.csv", index=index)
-    (folder / f"{name}.tex").write_text(table.to_latex(index=index, float_format="%.2f", escape=True, na_rep="--"))
+    write_text_atomically(folder / f"{name}.tex",
+                          table.to_latex(index=index, float_format="%.2f", escape=True, na_rep="--"))
     _list_in_manifest(folder, [f"{name}.csv", f"{name}.tex"], data, runs)
 
 
 def save_numbers(
-    numbers: dict[str, Any], name: str, *, data: str, runs: Sequence[str] = (), folder: str | Path = FOLDER
+    numbers: dict[str, Any], name: str, *, data: str, runs: Sequence[str] | Mapping[str, str] = (), folder: str | Path = FOLDER
 ) -> None:
     """Write `name`.json: single numbers that the paper quotes."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(numbers, indent=1, default=lambda value: value.item()) + "\n"
-    write_atomically(folder / f"{name}.json", lambda temporary: temporary.write_text(text))
+    write_text_atomically(folder / f"{name}.json", text)
     _list_in_manifest(folder, [f"{name}.json"], data, runs)
 
 
-def _list_in_manifest(folder: Path, files: list[str], data: str, runs: Sequence[str]) -> None:
+def _list_in_manifest(folder: Path, files: list[str], data: str, runs: Sequence[str] | Mapping[str, str]) -> None:
     path = folder / "manifest.json"
-    entries = {entry["file"]: entry for entry in json.loads(path.read_text())} if path.is_file() else {}
-    commit = environment()["commit"]
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    entries = {entry["file"]: entry for entry in known}
+    trained_by = sorted(set(runs.values() if isinstance(runs, Mapping) else map(_commit_of, runs)))
     for file in files:
         notebook = next((name for name in NOTEBOOKS if file.startswith(name)), None)
-        entries[file] = {"file": file, "notebook": notebook, "data": data, "run": list(runs), "commit": commit}
-    text = json.dumps([entries[file] for file in sorted(entries)], indent=1) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+        entries[file] = {"file": file, "notebook": notebook, "data": data, "run": list(runs),
+                         "run_commits": trained_by, "drawn_by_commit": code_version()}
+    write_json_atomically(path, [entries[file] for file in sorted(entries)])
+
+
+def _commit_of(run: str) -> str:
+    try:
+        return Run(Path("runs") / run).record["environment"]["commit"]
+    except (InputError, KeyError):
+        return "unknown"
 
 
 NOTEBOOKS = (
@@ -149,11 +158,6 @@ def show_faces(axes: np.ndarray, images: Any, titles: Sequence[str] | None = Non
             axis.imshow(pictures[number], interpolation="bilinear")
             if titles is not None:
                 axis.set_title(titles[number], fontsize=7, pad=2)
-
-
-def shade(colour: str, amount: float) -> tuple[float, ...]:
-    """A colour mixed with white: 0 is the colour, 1 is white."""
-    return tuple(channel + (1 - channel) * amount for channel in to_rgb(colour))
 
 
 def interval_text(mean: float, half_width: float) -> str:

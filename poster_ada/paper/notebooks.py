@@ -1,18 +1,11 @@
-"""The whole report: `python -m poster_ada.report` runs the six notebooks and typesets the paper from what they leave.
-
-On the demo faces the executed notebooks replace those in `notebooks/` and the figures go to `figures/`; other data,
-presets or settings get a folder of their own, `figures/<data>-<preset>/`.
-"""
+"""Notebooks run from top to bottom, cleaned of this machine's traces, and the paper typeset from what they leave."""
 
 from __future__ import annotations
 
-import argparse
 import copy
 import os
 import re
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +13,9 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from poster_ada.data import open_dataset
-from poster_ada.errors import InputError, command
-from poster_ada.paper.figures import NOTEBOOKS
-from poster_ada.model.poster import PRESETS
+from poster_ada.errors import InputError
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-DEMO = {"data": "data/demo", "preset": "nano"}
+CHECKOUT = Path(__file__).resolve().parents[2]
 PAPER = CHECKOUT / "report" / "report.typ"
 STUDY = CHECKOUT / "results" / "study.typ"  # the section on real faces, once the study has written it
 
@@ -116,59 +105,3 @@ def typeset(figures: Path, paper: Path = PAPER) -> Path:
     except typst.TypstError as error:
         raise InputError(f"{paper.name} could not be typeset: {error}; run the report again from its start.") from error
     return target
-
-
-def parser() -> argparse.ArgumentParser:
-    """Command line."""
-    p = argparse.ArgumentParser(
-        "python -m poster_ada.report", description="Run the six notebooks, export their figures and tables, and "
-        "typeset the paper. Trained runs in runs/ are used again.")
-    p.add_argument("--data", default=DEMO["data"], metavar="ROOT", help="face set (default data/demo)")
-    p.add_argument("--preset", default=DEMO["preset"], choices=tuple(PRESETS), help="model size (default nano)")
-    p.add_argument("--epochs", type=int, help="epochs of every training (default: the preset's own schedules)")
-    p.add_argument("--seeds", type=int, nargs="+", help="seeds of the ablation")
-    p.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
-    p.add_argument("--only", nargs="+", metavar="NN", default=[], help="run these notebooks only, e.g. --only 03 05")
-    p.add_argument("--pdf-only", action="store_true", help="typeset from what is there")
-    p.add_argument("--fast", action="store_true", help="smallest sizes: a check that everything runs")
-    return p
-
-
-@command
-def main(argv: Sequence[str] | None = None) -> int | None:
-    """Command line."""
-    args = parser().parse_args(argv)
-    if not (CHECKOUT / "notebooks").is_dir():
-        raise InputError(f"{CHECKOUT} has no notebooks/; the report is made in a git clone of the project.")
-    folder = Path.cwd()
-    changed = {"data": args.data, "preset": args.preset, "epochs": args.epochs, "seeds": args.seeds,
-               "device": args.device, "fast": args.fast}
-    defaults = DEMO | {"epochs": None, "seeds": None, "device": "auto", "fast": False}
-    parameters = {name: value for name, value in changed.items() if value != defaults[name]}
-    figures, notebooks = Path("figures"), CHECKOUT / "notebooks"
-    if parameters:
-        name = re.sub(r"[^a-z0-9]+", "-", open_dataset(args.data, check=False).name.lower()).strip("-")
-        figures = figures / f"{name}-{args.preset}"
-        notebooks = folder / figures / "notebooks"
-        parameters["figures"] = str(figures)
-    chosen = [name for name in NOTEBOOKS if not args.only or name.startswith(tuple(args.only))]
-    started = time.perf_counter()
-    for number, name in enumerate([] if args.pdf_only else chosen, 1):
-        begun = time.perf_counter()
-        print(f"[{number}/{len(chosen)}] {name} ... ", end="", flush=True)
-        try:
-            run_notebook(CHECKOUT / "notebooks" / f"{name}.ipynb", notebooks / f"{name}.ipynb", parameters, folder)
-        except NotebookFailed:
-            print("failed")
-            raise
-        print(f"{time.perf_counter() - begun:.0f} s", flush=True)
-    missing = [name for name in NOTEBOOKS if not any((folder / figures).glob(f"{name}_*"))]
-    if missing:
-        print(f"not typeset: {', '.join(missing)} has not run yet.")
-    else:
-        print(f"{typeset(folder / figures)}: {time.perf_counter() - started:.0f} s in all")
-    return None
-
-
-if __name__ == "__main__":
-    main()

@@ -14,21 +14,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from poster_ada.paper.ablation import paired_test, seed_interval
-from poster_ada.checkpoints.published import write_atomically
 from poster_ada.data.degrade import SEVERITIES, WORST
-from poster_ada.paper.figures import (
-    HEAD_COLOURS,
-    NEUTRAL_COLOUR,
-    PAGE_WIDTH,
-    apply_style,
-    interval_text,
-    save_figure,
-    save_table,
-    shade,
-)
-from poster_ada.model.poster import NORM_SOURCES
 from poster_ada.evaluation.degraded import evenly_chosen
+from poster_ada.files import write_text_atomically
+from poster_ada.model.config import NORM_SOURCES
+from poster_ada.palette import NEUTRAL_COLOUR, shade
+from poster_ada.paper.ablation import paired_test, seed_interval
+from poster_ada.paper.figures import HEAD_COLOURS, PAGE_WIDTH, apply_style, interval_text, save_figure, save_table
 from poster_ada.paper.study_grid import CHOSEN, SEARCH
 
 NAMES = {"mlp": "MLP", "adaface-m0.4": "AdaFace, m = 0.4", "adaface-m0.75": "AdaFace, m = 0.75",
@@ -338,6 +330,8 @@ def write_summary(table: pd.DataFrame, folder: Path) -> None:
     apply_style()
     data = table["data"].iloc[0]
     written = {"data": data, "folder": folder}
+    made_by = table["commit"] if "commit" in table else pd.Series(np.nan, table.index)
+    commits = dict(sorted(zip(table["id"], made_by.fillna("unknown, before version 0.2"), strict=True)))
     tested = table[table["stage"] != "search"]
     exports = {"study_summary": settings_table(tested), "study_comparisons": comparisons(tested).set_index("setting"),
                "study_norms": norms_table(tested).set_index("setting"),
@@ -346,14 +340,14 @@ def write_summary(table: pd.DataFrame, folder: Path) -> None:
     if searched:
         exports["study_search"] = effects(table).set_index("factor")
     for name, content in exports.items():
-        save_table(content, name, runs=sorted(table["id"]), **written)
+        save_table(content, name, runs=commits, **written)
     drawn = {name: value for name, value in FIGURES.items() if searched or name != "study_search"}
     for name, (draw, _) in drawn.items():
         fig = draw(table)
-        save_figure(fig, name, runs=sorted(table["id"]), **written)
+        save_figure(fig, name, runs=commits, **written)
         plt.close(fig)
     section = paper_section(table, list(drawn))
-    write_atomically(folder / "study.typ", lambda temporary: temporary.write_text(section))
+    write_text_atomically(folder / "study.typ", section)
 
 
 def paper_section(table: pd.DataFrame, figures: list[str]) -> str:

@@ -6,23 +6,24 @@ its frozen stream means something without any download; the weights come with th
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 from tqdm import trange
 
-from poster_ada.checkpoints.published import NANO_LANDMARKS, landmark_fields, write_atomically
-from poster_ada.data import EvaluationTransform, FaceSplit, open_dataset, split_train_validation
-from poster_ada.data.transforms import draw_similarity, warped
-from poster_ada.errors import InputError, command
+from poster_ada.checkpoints.pretrained import NANO_LANDMARKS, landmark_fields
+from poster_ada.data.datasets import open_dataset
+from poster_ada.data.splits import FaceSplit, split_train_validation
+from poster_ada.data.transforms import EvaluationTransform, draw_similarity, warped
+from poster_ada.errors import InputError
+from poster_ada.files import write_atomically
+from poster_ada.model.config import PRESETS, PosterConfig
 from poster_ada.model.landmark_stream import LandmarkStream
-from poster_ada.model.poster import PRESETS, PosterConfig
 
 # Where each of the 300-W points lands when the face is mirrored.
 MIRROR = torch.tensor([
@@ -72,7 +73,7 @@ def pictures_and_points(split: FaceSplit, config: PosterConfig) -> tuple[Tensor,
     return transform(images), torch.from_numpy(split.landmarks) / images.shape[-1]
 
 
-def evaluate(stream: LandmarkStream, images: Tensor, points: Tensor) -> float:
+def mean_error(stream: LandmarkStream, images: Tensor, points: Tensor) -> float:
     """Mean normalised mean error, as a fraction."""
     with torch.inference_mode():
         predicted = torch.cat([stream.landmarks(stream(part)) for part in images.split(256)])
@@ -82,7 +83,7 @@ def evaluate(stream: LandmarkStream, images: Tensor, points: Tensor) -> float:
 def train_landmarks(
     data: str | Path = "data/demo", out: str | Path = NANO_LANDMARKS, epochs: int = 100, batch_size: int = 64,
     lr: float = 4e-3, seed: int = 123, quiet: bool = False,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Train, keep the epoch with the lowest error on a validation split, write its weights; returns the record.
 
     Raises:
@@ -113,7 +114,7 @@ def train_landmarks(
                 optimizer.step()
                 schedule.step()
                 bar.update()
-            error = evaluate(stream.eval(), *held_out)
+            error = mean_error(stream.eval(), *held_out)
             if error < best:
                 best, weights = error, {key: value.clone() for key, value in stream.state_dict().items()}
             bar.set_postfix(validation_error=f"{100 * error:.2f} %", epoch=epoch + 1)
@@ -122,28 +123,10 @@ def train_landmarks(
     mean_face = normalised_mean_error(points.mean(0, keepdim=True), test_points).mean().item()
     record = {
         "data": dataset.name, "channel_order": config.channel_order, "epochs": epochs, "seed": seed,
-        "validation_nme": round(best, 5), "test_nme": round(evaluate(stream, test_images, test_points), 5),
+        "validation_nme": round(best, 5), "test_nme": round(mean_error(stream, test_images, test_points), 5),
         "mean_face_nme": round(mean_face, 5),
     }
     header = {"poster_ada": json.dumps({"model": landmark_fields(config), "training": record})}
     content = save({key: value.contiguous() for key, value in weights.items()}, header)
     write_atomically(out, lambda temporary: temporary.write_bytes(content))
     return record
-
-
-@command
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser("python -m poster_ada.landmarks", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--data", default="data/demo", help="set with landmarks.csv (default data/demo)")
-    parser.add_argument("--out", default=NANO_LANDMARKS, help="file to write (default: the one in the package)")
-    parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=123)
-    args = parser.parse_args(argv)
-    record = train_landmarks(args.data, args.out, args.epochs, seed=args.seed)
-    print(f"Normalised mean error on the test faces of {record['data']}: {100 * record['test_nme']:.2f} % "
-          f"(the average face: {100 * record['mean_face_nme']:.2f} %)")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,18 +1,23 @@
-"""The published training recipe as one configuration, and its loss."""
+"""The published training recipe as one configuration, and how it is fitted to a preset and a face set; without torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
-import torch.nn.functional as F
-from torch import Tensor
-
-from poster_ada.data.transforms import AUGMENTATIONS
+from poster_ada.data.augmentations import AUGMENTATIONS
 from poster_ada.errors import InputError
-from poster_ada.model.poster import PRESETS, PosterConfig
+from poster_ada.model.config import PRESETS, PosterConfig
 from poster_ada.model.precision import PRECISIONS
+from poster_ada.settings import check_settings, setting
+
+if TYPE_CHECKING:  # opening a face set needs torch, its recipe does not
+    from poster_ada.data.layouts import Dataset
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
 
 
 @dataclass(frozen=True)
@@ -26,76 +31,72 @@ class TrainConfig:
     model: PosterConfig = field(default_factory=PosterConfig)
     preset: str = "large"  # where `model` started from
     data: str = "data/raf-basic"
-    pretrained: str = "models/pretrain"  # folder with ir50.pth and mobilefacenet_model_best.pth.tar
-    augmentation: str = "published"  # "adaface" is the report's w/DA; see `TrainingTransform` for "warp" and "camera"
-    balanced: bool = False  # draw classes equally often (AffectNet)
-    validation_fraction: float = 0.1
-    select_on: str = "validation"  # "test" is the published way: the best epoch is picked by its test accuracy
-    epochs: int = 300
-    batch_size: int = 200  # over all processes; the report used 100
-    val_batch_size: int = 32
-    optimizer: str = "adam"
-    lr: float = 4e-5  # 2e-6 for AdaFace on AffectNet
-    momentum: float = 0.9  # of SGD only
-    gamma: float = 0.98  # of ExponentialLR, per epoch
-    rho: float = 0.05  # SAM's radius; 0 trains without SAM
-    label_smoothing: float = 0.2
-    quality_weight: float = 0.0  # of `quality_loss`, which teaches the norm what "camera" augmentation did to a face
-    seed: int = 123
-    precision: str = "auto"  # see precision.py
-    compile: bool = False
+    pretrained: str = setting("models/pretrain", "folder with ir50.pth and mobilefacenet_model_best.pth.tar")
+    augmentation: str = setting("published", "; ".join(f"{name}: {text}" for name, text in AUGMENTATIONS.items()),
+                                choices=AUGMENTATIONS)
+    balanced: bool = setting(False, "draw every class equally often, as published for AffectNet")
+    validation_fraction: float = setting(0.1, "share of the training faces that is set aside, where the set has no "
+                                         "validation split of its own", above=0, below=1)
+    select_on: str = setting("validation", "split that picks the best epoch; test is the published way and makes the "
+                             "result optimistic", choices=("validation", "test"))
+    epochs: int = setting(300, "passes over the training faces", above=0)
+    batch_size: int = setting(200, "training faces at a time, over all processes; the report used 100", above=0)
+    val_batch_size: int = setting(32, "faces at a time where nothing is trained", above=0)
+    optimizer: str = setting("adam", "what steps inside SAM", choices=OPTIMIZERS)
+    lr: float = setting(4e-5, "learning rate of the first epoch; AdaFace on AffectNet has 2e-6", above=0)
+    momentum: float = setting(0.9, "of --optimizer sgd", at_least=0, below=1)
+    gamma: float = setting(0.98, "what every epoch multiplies the learning rate by", above=0, at_most=1)
+    rho: float = setting(0.05, "SAM's radius; 0 trains without SAM", at_least=0)
+    label_smoothing: float = setting(0.2, "share of the target that all classes get", at_least=0, at_most=1)
+    quality_weight: float = setting(0.0, "how much the norm is taught of the quality that --augmentation camera knows",
+                                    at_least=0)
+    seed: int = setting(123, "of weights, order, augmentation and validation split", at_least=0, at_most=2**63 - 1)
+    precision: str = setting("auto", "of the heavy arithmetic; auto: bfloat16 where the machine multiplies it natively "
+                             "and the model gains from it", choices=PRECISIONS)
+    compile: bool = setting(False, "torch.compile both heavy parts")
 
     def __post_init__(self) -> None:
-        choices = {
-            "select_on": ("validation", "test"), "optimizer": ("adam", "adamw", "sgd"),
-            "augmentation": AUGMENTATIONS, "precision": PRECISIONS,
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(allowed)}.")
-        for name in ("epochs", "batch_size", "val_batch_size", "lr", "gamma"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
-        if self.quality_weight < 0 or (self.quality_weight and self.augmentation != "camera"):
-            raise InputError(f"quality_weight {self.quality_weight} does not fit: it must not be negative, and only "
-                             "augmentation 'camera' knows the quality that it asks for.")
-        if not 0 < self.validation_fraction < 1:
-            raise InputError(f"validation_fraction is {self.validation_fraction}; it must lie between 0 and 1.")
+        check_settings(self)
+        if self.quality_weight and self.augmentation != "camera":
+            raise InputError(f"quality_weight {self.quality_weight} does not fit augmentation {self.augmentation!r}: "
+                             "only 'camera' knows the quality that it asks for.")
 
     @classmethod
-    def for_preset(cls, preset: str, **choices) -> TrainConfig:
+    def for_preset(cls, preset: str, schedule: str = "full", **choices: Any) -> TrainConfig:
         """The recipe for a model preset: `TrainConfig.for_preset("nano", data="data/demo", head="adaface", seed=1)`.
 
         Args:
-            preset: `nano`, `small`, `base` or `large`; `nano` has its own schedule, made for random weights.
+            preset: `nano`, `small`, `base` or `large`; `nano` has schedules of its own, made for random weights.
+            schedule: one of `SCHEDULES`; a preset without one of that name keeps its full one.
             choices: fields of `TrainConfig` and of `PosterConfig`. Fields left out keep the preset's values. `head` may
                 also name one of `HEAD_RECIPES`, whose settings apply unless they are given here.
+
+        Raises:
+            InputError: there is no such preset, schedule or field, or a value is out of its range.
         """
-        choices = HEAD_RECIPES.get(choices.get("head"), {}) | {
-            key: value for key, value in choices.items() if key != "head" or value not in HEAD_RECIPES}
+        choices = _with_head_recipe(choices)
         if preset not in PRESETS:
             raise InputError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}.")
         own = {f.name for f in fields(cls)} - {"model", "preset"}
-        model_choices = {key: value for key, value in choices.items() if key not in own}
-        unknown = set(model_choices) - {f.name for f in fields(PosterConfig)}
-        if unknown:
+        of_model = {key: value for key, value in choices.items() if key not in own}
+        if unknown := set(of_model) - {f.name for f in fields(PosterConfig)}:
             raise InputError(f"there is no setting {', '.join(sorted(unknown))} in the model or the recipe.")
-        model = replace(PRESETS[preset], **({"class_names": ()} | model_choices))
-        return cls(model=model, preset=preset, **(PRESET_RECIPES.get(preset, {}) | {
+        model = replace(PRESETS[preset], **({"class_names": ()} | of_model))
+        return cls(model=model, preset=preset, **(scheduled(preset, schedule) | {
             key: value for key, value in choices.items() if key in own
         }))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> TrainConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """The inverse of `to_dict`. Raises InputError on an unknown field."""
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise InputError(f"the recipe has unknown fields: {', '.join(sorted(unknown))}.")
-        return cls(**(values | {"model": PosterConfig.from_dict(values["model"])}))
+        return cls(**{**values, "model": PosterConfig.from_dict(values["model"])})
 
     def key(self, data: str, pretrained: str) -> str:
         """Eight hexadecimal digits that two runs share only if settings, data and pretrained weights are the same.
@@ -108,30 +109,60 @@ class TrainConfig:
 
 
 # 300 epochs of SAM at 4e-5 suit a pretrained network. From random weights and 1,400 faces, two minutes teach more with
-# larger steps, no second pass, and faces that are moved a little.
-PRESET_RECIPES: dict[str, dict] = {
-    "nano": dict(data="data/demo", epochs=20, batch_size=64, lr=2e-3, gamma=0.86, rho=0.0, augmentation="warp"),
+# larger steps, no second pass, and faces that are moved a little. A preset carries its schedules, by what they are for:
+# "full" is what `train` does; "ablation" is one of 22 runs in minutes; "study" is one of 43 runs of a minute each on
+# two cores, and with half as many epochs s = 64 is still behind for want of steps.
+_NANO: dict[str, Any] = dict(epochs=20, batch_size=64, lr=2e-3, gamma=0.86, rho=0.0, augmentation="warp")
+SCHEDULES: dict[str, dict[str, dict[str, Any]]] = {
+    "nano": {
+        "full": _NANO,
+        "ablation": _NANO | dict(epochs=3, gamma=0.6),
+        "study": _NANO | dict(epochs=10, gamma=0.75, augmentation="published"),
+    },
+}
+
+
+def scheduled(preset: str, schedule: str = "full") -> dict[str, Any]:
+    """What a preset's schedule sets otherwise than the published recipe. Raises InputError on an unknown schedule."""
+    if schedule not in SCHEDULES["nano"]:
+        raise InputError(f"schedule {schedule!r} is unknown; choose one of {', '.join(SCHEDULES['nano'])}.")
+    own = SCHEDULES.get(preset, {})
+    return own.get(schedule, own.get("full", {}))
+
+
+# The report's variants of POSTER-Ada-s: w/MLP, w/IRf, w/DA.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "mlp": {"feature_layer": True}, "irf": {"norm_source": "image"}, "da": {"augmentation": "adaface"},
 }
 
 # Heads with settings other than the published ones, by a name that stands for all of them. `adaface-fer` is what the
 # study's search on real faces led to (results/study_search.csv, validation faces alone, s among 4, 8, 16): its norm is
 # taught quality, and s = 4 suits 7 classes, where 64 suits tens of thousands of people.
-HEAD_RECIPES: dict[str, dict] = {
+HEAD_RECIPES: dict[str, dict[str, Any]] = {
     "adaface-fer": dict(head="adaface", scale=4.0, margin=0.2, concentration=1.0, t_alpha=1.0, norm_source="embedding",
                         quality_weight=3.0, augmentation="camera", label_smoothing=0.0),
 }
 
 
-def recipe_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.2) -> Tensor:
-    """The published loss, 2 * label-smoothed cross-entropy + cross-entropy, on (margin) logits (B, C); a scalar."""
-    logits = logits.float()
-    return 2 * F.cross_entropy(logits, labels, label_smoothing=label_smoothing) + F.cross_entropy(logits, labels)
+def _with_head_recipe(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what a name of `HEAD_RECIPES` stands for in place of the name; what is given beside it wins."""
+    named = HEAD_RECIPES.get(choices.get("head", ""))
+    return dict(choices) if named is None else named | {key: value for key, value in choices.items() if key != "head"}
 
 
-def quality_loss(norms: Tensor, quality: Tensor) -> Tensor:
-    """1 - Pearson's r of feature norms (B,) and known quality (B,), a scalar in [0, 2]; 1 where quality is constant.
+def fit_recipe(dataset: Dataset, preset: str, schedule: str = "full", **choices: Any) -> TrainConfig:
+    """The one place where a recipe is fitted to a face set: its classes, channel order and published variant.
 
-    The logits of a margin head do not depend on the norm, so no other loss tells it anything.
+    What is given wins over the preset's schedule, which wins over what the published system did on this set.
+
+    Args:
+        choices: fields of `TrainConfig` and `PosterConfig`; one that is None is not given.
+
+    Raises:
+        InputError: as `TrainConfig.for_preset`.
     """
-    norms, quality = norms.float(), quality.float()
-    return 1 - F.cosine_similarity(norms - norms.mean(), quality - quality.mean(), dim=0)
+    given = _with_head_recipe({name: value for name, value in choices.items() if value is not None})
+    published = {**dataset.variant, **dataset.head_variant.get(given.get("head", "mlp"), {})}
+    fitted = {"data": str(dataset.root), "channel_order": dataset.channel_order, "class_names": dataset.class_names,
+              "num_classes": len(dataset.class_names)}
+    return TrainConfig.for_preset(preset, schedule, **(published | fitted | scheduled(preset, schedule) | given))

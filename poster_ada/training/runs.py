@@ -8,18 +8,22 @@ import platform
 import re
 import subprocess
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from poster_ada.checkpoints.published import load_checkpoint, pretrained_files, read_own, write_atomically
-from poster_ada.data import Dataset
+from poster_ada.checkpoints.create import load_checkpoint
+from poster_ada.checkpoints.own import read_own
+from poster_ada.checkpoints.pretrained import pretrained_files
+from poster_ada.data.layouts import Dataset
 from poster_ada.errors import InputError
+from poster_ada.files import sha256_of, write_atomically, write_json_atomically
 from poster_ada.model.poster import Poster
 from poster_ada.training.recipe import TrainConfig
+
+LABEL_MARGIN_TABLE = "predictions_label_margin.csv"
 
 
 @dataclass
@@ -27,12 +31,13 @@ class Run:
     """One run's folder.
 
     `config.json` (every setting), `record.json` (data, environment, result, whether it finished), `log.csv` (one row an
-    epoch), `best.safetensors` (by the selection split) and `last.safetensors` (with what resuming needs).
+    epoch), `best.safetensors` (by the selection split), `last.safetensors` (with what resuming needs) and, once it
+    finished, `predictions.csv` of the test split.
     """
 
     path: Path
 
-    @cached_property
+    @property
     def config(self) -> TrainConfig:
         return TrainConfig.from_dict(self._read("config.json"))
 
@@ -59,15 +64,15 @@ class Run:
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            return json.loads((self.path / name).read_text())
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(f"{self.path} is not a training run: it has no {name}.") from None
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, UnicodeDecodeError):
             raise InputError(f"{self.path / name} is not JSON any more; delete the folder and train again.") from None
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Write a JSON file of the run, atomically."""
-        write_atomically(self.path / name, lambda temporary: temporary.write_text(json.dumps(content, indent=1) + "\n"))
+        write_json_atomically(self.path / name, content)
 
     def write_log(self, rows: list[dict[str, Any]]) -> None:
         """Write `log.csv`, atomically."""
@@ -81,38 +86,79 @@ class Run:
         description, tensors = read_own(path)
         return description["training"], tensors
 
+    def discard_results(self) -> None:
+        """Remove what was made from the chosen model, because training goes on and may choose another."""
+        for name in ("predictions.csv", LABEL_MARGIN_TABLE):
+            (self.path / name).unlink(missing_ok=True)
 
-def fingerprint(dataset: Dataset) -> str:
-    """Sixteen hexadecimal digits of the set's content: every file's name, label and size, wherever the folder lies."""
-    digest = hashlib.sha256()
-    for split in (dataset.train, dataset.test):
-        for name, path, label in zip(split.files, split.paths, split.labels, strict=True):
-            digest.update(f"{name} {label} {path.stat().st_size}\n".encode())
-    return digest.hexdigest()[:16]
+    def check_same(self, config: TrainConfig, data: str, starting_weights: str) -> None:
+        """Whether training `config` may go on in this folder: only `epochs` and the places of files may differ.
+
+        Args:
+            data, starting_weights: fingerprints of the faces and of the pretrained files.
+
+        Raises:
+            InputError: naming what differs.
+        """
+        old, new = (_flat(each.to_dict()) for each in (self.config, config))
+        different = sorted(key for key in new if old.get(key) != new[key])
+        if different:
+            raise InputError(f"{self.path} holds a run with other settings ({', '.join(different)}); choose another "
+                             "--run.")
+        record = self.record if (self.path / "record.json").is_file() else {}
+        for what, here in (("fingerprint", data), ("starting_weights", starting_weights)):
+            there = record.get(what, here)  # version 0.1 did not record the weights
+            if there != here:
+                named = "other faces" if what == "fingerprint" else "other pretrained weights"
+                raise InputError(f"{self.path} holds a run on {named} ({there[:16]}, here {here[:16]}); choose another "
+                                 "--run.")
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Model and recipe settings side by side, as JSON gives them back, without what may differ in one run."""
+    flat = values | values["model"]
+    return json.loads(json.dumps({key: value for key, value in flat.items()
+                                  if key not in ("model", "epochs", "data", "pretrained")}))
 
 
 def pretrained_fingerprint(config: TrainConfig) -> str:
-    """SHA-256 of the pretrained files that a run with this configuration starts from."""
-    digest = hashlib.sha256()
-    for path in pretrained_files(config.model, config.pretrained):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    """SHA-256 over the pretrained files that a run with this configuration starts from."""
+    digests = [sha256_of(path) for path in pretrained_files(config.model, config.pretrained)]
+    return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
 
 
 def default_folder(config: TrainConfig, dataset: Dataset) -> Path:
     """`runs/<preset>-<head>-<data>-seed<seed>-<key>`: the same settings, data and starting weights share a folder."""
-    data = re.sub(r"[^a-z0-9]+", "-", dataset.name.lower()).strip("-")
-    key = config.key(fingerprint(dataset), pretrained_fingerprint(config))
-    return Path("runs") / f"{config.preset}-{config.model.head}-{data}-seed{config.seed}-{key}"
+    key = config.key(dataset.fingerprint, pretrained_fingerprint(config))
+    return Path("runs") / f"{config.preset}-{config.model.head}-{slug(dataset.name)}-seed{config.seed}-{key}"
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name: `RAF-DB basic` -> `raf-db-basic`; letters of any script stay."""
+    return re.sub(r"\W+", "-", name.lower()).strip("-") or "faces"
 
 
 def environment() -> dict[str, str]:
-    """Versions, processor and git commit, for the record."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False,
-                            cwd=Path(__file__).parent)
+    """Versions, processor and commit, for the record."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
         "python": platform.python_version(), "torch": torch.__version__, "device": device,
-        "threads": str(torch.get_num_threads()), "commit": commit.stdout.strip() or "not a git checkout",
+        "threads": str(torch.get_num_threads()), "commit": code_version(),
     }
+
+
+def code_version() -> str:
+    """Git commit of the package's checkout, with `+changes` where the package differs from it."""
+    checkout = Path(__file__).resolve().parents[2]
+    try:
+        top, commit = _git(checkout, "rev-parse", "--show-toplevel", "HEAD").splitlines()
+        if Path(top).resolve() != checkout:  # installed inside somebody else's repository
+            return "not a git checkout"
+        return commit + ("+changes" if _git(checkout, "status", "--porcelain", "--untracked-files=no", "--", "poster_ada") else "")
+    except (OSError, ValueError, subprocess.CalledProcessError):  # no git program, no checkout, no commit yet
+        return "not a git checkout"
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, cwd=folder)
+    return done.stdout.strip()

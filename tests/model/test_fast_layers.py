@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from poster_ada.model.config import PRESETS
 from poster_ada.model.fusion import FeatureUpsampling, TokenMixing, attend
-from poster_ada.model.poster import PRESETS, Poster
+from poster_ada.model.poster import Poster
 from poster_ada.model.prelu import PReLU
 
 

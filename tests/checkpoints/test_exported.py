@@ -6,17 +6,19 @@ import pytest
 import torch
 from face_sets import rafdb
 
-from poster_ada import Poster
-from poster_ada.checkpoints.published import save_checkpoint
+from poster_ada.checkpoints.create import create_model
+from poster_ada.checkpoints.exported import ExportedPoster, export
+from poster_ada.checkpoints.own import save_checkpoint
 from poster_ada.errors import InputError
-from poster_ada.export import ExportedPoster, export, main
+from poster_ada.export import main
+from poster_ada.model.poster import Poster
 
 IMAGES = torch.randn(19, 3, 48, 48, generator=torch.Generator().manual_seed(0))
 
 
 def nano(**choices) -> Poster:
     torch.manual_seed(0)
-    return Poster.from_preset("nano", pretrained=None, **choices).eval()
+    return create_model("nano", **choices).eval()
 
 
 @pytest.mark.parametrize(("suffix", "packages"), [
@@ -68,7 +70,7 @@ def test_a_missing_runtime_is_named(tmp_path, monkeypatch):
     def missing(name):
         raise ImportError(name)
 
-    monkeypatch.setattr("poster_ada.export.import_module", missing)
+    monkeypatch.setattr("poster_ada.checkpoints.exported.import_module", missing)
     (tmp_path / "model.xml").write_text("<net/>")
     with pytest.raises(InputError, match=r"needs openvino: pip install 'poster-ada\[export\]'"):
         ExportedPoster(tmp_path / "model.xml")

@@ -4,9 +4,11 @@ import pytest
 import torch
 from golden_recipe import KEYS, RECIPE_LABELS, golden, recipe_images, recipe_state_dict
 
-from poster_ada.checkpoints.published import export_published, infer_config, load_checkpoint, read_published_tensors
+from poster_ada.checkpoints.create import load_checkpoint
+from poster_ada.checkpoints.published import export_published, infer_config, read_published_tensors
+from poster_ada.evaluation.protocol import label_margin_logits
+from poster_ada.model.config import PRESETS
 from poster_ada.model.heads import AdaFaceHead, ArcFaceHead, CosFaceHead
-from poster_ada.model.poster import PRESETS, label_margin_protocol_logits
 
 
 @pytest.fixture(scope="module", params=list(KEYS))
@@ -34,7 +36,7 @@ def test_every_stage_agrees(published):
         else:
             actual["norms"] = model.forward_features(images).norm[:, None]
             actual["cosine"] = model(images) / model.config.scale
-            actual["margin_logits"] = label_margin_protocol_logits(model, images, RECIPE_LABELS)
+            actual["margin_logits"] = label_margin_logits(model, images, RECIPE_LABELS)
     assert set(actual) == set(expected) - {"labels"}
     for stage, value in actual.items():
         torch.testing.assert_close(value, expected[stage], atol=1e-4, rtol=0, msg=lambda m, s=stage: f"{s}: {m}")

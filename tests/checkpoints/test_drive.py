@@ -6,7 +6,8 @@ import threading
 import pytest
 import torch
 
-from poster_ada.download import FOLDERS, fetch_file, fetch_published
+from poster_ada.checkpoints.drive import fetch_file, fetch_published
+from poster_ada.checkpoints.names import DRIVE_FOLDERS
 from poster_ada.errors import InputError
 
 pytest.importorskip("gdown")
@@ -70,7 +71,7 @@ def test_no_network_is_one_sentence(tmp_path):
 
 def test_files_already_there_are_not_fetched_again(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    _, directory, names = FOLDERS["pretrained"]
+    _, directory, names = DRIVE_FOLDERS["pretrained"]
     directory.mkdir(parents=True)
     for name in names:
         (directory / name).touch()

@@ -4,10 +4,10 @@ import pytest
 import torch
 from golden_recipe import KEYS, golden, recipe_images, recipe_state_dict
 
-from poster_ada import Poster
-from poster_ada.checkpoints.published import load_checkpoint
+from poster_ada.checkpoints.create import create_model, load_checkpoint
 from poster_ada.errors import InputError
-from poster_ada.model.fast import fast
+from poster_ada.model.fast import prediction_copy
+from poster_ada.model.poster import Poster
 
 IMAGES = torch.randn(19, 3, 48, 48, generator=torch.Generator().manual_seed(0))
 
@@ -16,7 +16,7 @@ IMAGES = torch.randn(19, 3, 48, 48, generator=torch.Generator().manual_seed(0))
 def test_float32_agrees_with_the_published_outputs(name, tmp_path):
     path = tmp_path / f"{name}.pth"
     torch.save({"model_state_dict": recipe_state_dict(name)}, path)
-    model = fast(load_checkpoint(path), "float32")
+    model = prediction_copy(load_checkpoint(path), "float32")
     expected = golden(name)
     with torch.inference_mode():
         features = model.forward_features(recipe_images())
@@ -29,7 +29,7 @@ def test_float32_agrees_with_the_published_outputs(name, tmp_path):
 def trained_like(**overrides) -> Poster:
     """A nano model whose BatchNorm statistics and affines are not the trivial ones."""
     torch.manual_seed(0)
-    model = Poster.from_preset("nano", pretrained=None, **overrides)
+    model = create_model("nano", **overrides)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
@@ -42,7 +42,7 @@ def trained_like(**overrides) -> Poster:
 @pytest.mark.parametrize("source", ["embedding", "image", "pre_norm"])
 def test_batches_beyond_one_chunk_keep_order_norms_and_logits(source):
     model = trained_like(head="adaface", norm_source=source)
-    quick = fast(model, "float32")
+    quick = prediction_copy(model, "float32")
     with torch.inference_mode():
         expected, actual = model.forward_features(IMAGES), quick.forward_features(IMAGES)
         known = quick.forward_features(IMAGES, model.landmark_map(IMAGES))
@@ -55,7 +55,7 @@ def test_batches_beyond_one_chunk_keep_order_norms_and_logits(source):
 def test_bfloat16_stays_close_and_returns_float32():
     model = trained_like()
     with torch.inference_mode():
-        expected, actual = model(IMAGES), fast(model, "bfloat16")(IMAGES)
+        expected, actual = model(IMAGES), prediction_copy(model, "bfloat16")(IMAGES)
     assert actual.dtype == torch.float32
     assert (actual - expected).abs().max() < 0.05 * expected.abs().max()
 
@@ -63,16 +63,16 @@ def test_bfloat16_stays_close_and_returns_float32():
 def test_the_model_is_left_as_it_was_and_the_copy_does_not_train():
     model = trained_like().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    quick = fast(model, "bfloat16")
+    quick = prediction_copy(model, "bfloat16")
     assert model.training and not quick.train().training
     assert not any(parameter.requires_grad for parameter in quick.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_the_copy_can_be_printed_and_auto_keeps_a_narrow_model_in_float32():
-    assert repr(fast(trained_like())) == "FastPoster(depth 2, mlp head, torch.float32)"
+    assert repr(prediction_copy(trained_like())) == "FastPoster(depth 2, mlp head, torch.float32)"
 
 
 def test_an_unknown_precision_is_refused():
     with pytest.raises(InputError, match="int4"):
-        fast(trained_like(), "int4")
+        prediction_copy(trained_like(), "int4")

@@ -8,9 +8,16 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, precision_recall_fscore_support
 
 from poster_ada.errors import InputError
-from poster_ada.expressions import RAFDB_CLASSES
-from poster_ada.evaluation.metrics import calibration_bins, calibration_error, compare, confusion_matrix, mcnemar, metrics
+from poster_ada.evaluation.metrics import (
+    calibration_bins,
+    calibration_error,
+    compare,
+    compute_metrics,
+    confusion_matrix,
+    mcnemar,
+)
 from poster_ada.evaluation.predictions import class_names_of, probability_columns, read_predictions, write_predictions
+from poster_ada.expressions import RAFDB_CLASSES
 
 
 def table(labels, predicted, names=RAFDB_CLASSES, confidence=0.7) -> pd.DataFrame:
@@ -36,7 +43,7 @@ def random_pair():
 
 def test_scores_are_those_of_scikit_learn(random_pair):
     labels, predicted = random_pair
-    scores = metrics(table(labels, predicted))
+    scores = compute_metrics(table(labels, predicted))
     assert scores["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
     assert scores["mean_class_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
     assert scores["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
@@ -49,8 +56,8 @@ def test_scores_are_those_of_scikit_learn(random_pair):
 def test_intervals_are_the_percentile_bootstrap_over_faces(random_pair):
     labels, predicted = random_pair
     frame = table(labels, predicted)
-    intervals = metrics(frame)["intervals"]
-    assert intervals == metrics(frame)["intervals"]  # seeded
+    intervals = compute_metrics(frame)["intervals"]
+    assert intervals == compute_metrics(frame)["intervals"]  # seeded
     # Here face by face, without the shortcut through the confusion matrix.
     faces = np.random.default_rng(1).integers(400, size=(4000, 400))
     right, drawn = (labels == predicted)[faces], labels[faces]
@@ -60,14 +67,14 @@ def test_intervals_are_the_percentile_bootstrap_over_faces(random_pair):
     low, high = intervals["accuracy"]
     share = accuracy_score(labels, predicted)
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 400), rel=0.06)
-    assert intervals["macro_f1"][0] < metrics(frame)["macro_f1"] < intervals["macro_f1"][1]
-    assert "intervals" not in metrics(frame, intervals=False)
+    assert intervals["macro_f1"][0] < compute_metrics(frame)["macro_f1"] < intervals["macro_f1"][1]
+    assert "intervals" not in compute_metrics(frame, intervals=False)
 
 
 def test_a_class_without_faces_is_named_and_left_out_of_the_means():
     # No Fear face; one Happiness face is taken for Fear, one Neutral face for Happiness.
     labels, predicted = [3, 3, 3, 6, 6, 0], [3, 3, 1, 6, 3, 0]
-    scores = metrics(table(labels, predicted))
+    scores = compute_metrics(table(labels, predicted))
     assert scores["absent_classes"] == ["Fear", "Disgust", "Sadness", "Anger"]
     assert scores["per_class"]["Fear"] == {"precision": 0.0, "recall": None, "f1": None, "support": 0}
     assert scores["per_class"]["Disgust"]["precision"] is None
@@ -80,7 +87,7 @@ def test_a_class_without_faces_is_named_and_left_out_of_the_means():
 
 
 def test_a_class_that_is_never_predicted_has_f1_zero():
-    scores = metrics(table([0, 0, 1], [0, 0, 0], names=("Up", "Down")))
+    scores = compute_metrics(table([0, 0, 1], [0, 0, 0], names=("Up", "Down")))
     assert scores["per_class"]["Down"] == {"precision": None, "recall": 0.0, "f1": 0.0, "support": 1}
     assert scores["macro_f1"] == pytest.approx((0.8 + 0.0) / 2)
 
@@ -118,7 +125,7 @@ def test_only_tables_on_the_same_faces_and_labels_can_be_compared():
     with pytest.raises(InputError, match="label of test_0001.jpg .Fear and Disgust"):
         compare(a, table([0, 2, 2], [0, 1, 2]))
     with pytest.raises(InputError, match="no rows"):
-        metrics(a[:0])
+        compute_metrics(a[:0])
 
 
 def test_tables_survive_the_file(tmp_path, random_pair):
@@ -128,7 +135,7 @@ def test_tables_survive_the_file(tmp_path, random_pair):
     assert first == "file,label,prediction,norm,p_surprise,p_fear,p_disgust,p_happiness,p_sadness,p_anger,p_neutral"
     again = read_predictions(tmp_path / "predictions.csv")
     pd.testing.assert_frame_equal(again, frame, rtol=1e-8, check_dtype=False)
-    scores, expected = metrics(again), metrics(frame)
+    scores, expected = compute_metrics(again), compute_metrics(frame)
     assert scores.pop("calibration_error") == pytest.approx(expected.pop("calibration_error"))
     assert scores == expected
 
@@ -139,7 +146,7 @@ def test_any_class_names_survive_the_file(tmp_path):
     again = read_predictions(tmp_path / "predictions.csv")
     assert again["label"].to_list() == ["None", "nan"]
     assert class_names_of(again) == ("None", "nan", "big smile")  # no face shows the last one's capitals
-    assert metrics(again)["absent_classes"] == ["big smile"]
+    assert compute_metrics(again)["absent_classes"] == ["big smile"]
 
 
 @pytest.mark.parametrize(("damage", "message"), [

@@ -5,10 +5,12 @@ import inspect
 import pytest
 import torch
 
-from poster_ada import Poster, PosterConfig, summary
+from poster_ada.checkpoints.create import create_model
 from poster_ada.errors import InputError
-from poster_ada.model.poster import NORM_SOURCES, label_margin_protocol_logits
-from poster_ada.model.summary import component_table
+from poster_ada.evaluation.protocol import label_margin_logits
+from poster_ada.model.config import NORM_SOURCES, PosterConfig
+from poster_ada.model.poster import Poster
+from poster_ada.model.summary import component_table, summary_table
 
 IMAGES = torch.randn(6, 3, 48, 48, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 3, 4, 5])
@@ -16,7 +18,7 @@ LABELS = torch.tensor([0, 1, 2, 3, 4, 5])
 
 def nano(**overrides) -> Poster:
     torch.manual_seed(0)
-    return Poster.from_preset("nano", pretrained=None, **overrides)
+    return create_model("nano", **overrides)
 
 
 def snapshot(model):
@@ -37,7 +39,7 @@ def test_labels_cannot_reach_a_prediction(head):
     # The report's protocol, with any labels and in either mode, leaves no trace in the next prediction.
     for labels in (LABELS, LABELS.flip(0)):
         for mode in (True, False):
-            label_margin_protocol_logits(model.train(mode), IMAGES, labels)
+            label_margin_logits(model.train(mode), IMAGES, labels)
             assert model.training == mode
         assert torch.equal(model(IMAGES), before)
     # A forward pass of training moves the statistics the same way whatever the labels are.
@@ -63,7 +65,7 @@ def test_evaluation_changes_no_buffer(head):
     before = snapshot(model)
     model(IMAGES)
     model.margin_logits(IMAGES, LABELS)
-    label_margin_protocol_logits(model, IMAGES, LABELS)
+    label_margin_logits(model, IMAGES, LABELS)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
@@ -118,11 +120,11 @@ def test_feature_layer_is_the_only_addition_of_the_mlp_variant():
 
 
 def test_summary_gives_the_published_size_and_cost():
-    model = Poster.from_preset("large", pretrained=None)
+    model = create_model("large")
     total = component_table(model)[-1]
     assert round(total.trainable / 1e6, 1) == 58.0
     assert round(total.multiply_adds / 1e9, 2) == 7.86
-    assert "57.995 M" in summary(model) and repr(model) == summary(model)
+    assert "57.995 M" in summary_table(model) and repr(model) == summary_table(model)
 
 
 @pytest.mark.parametrize("head", ["adaface", "arcface", "cosface"])

@@ -12,16 +12,19 @@ import pandas as pd
 import pytest
 import torch
 from face_sets import rafdb
+from poster_ada.claims import claimed
 
 from poster_ada import claims, study, study_summary
-from poster_ada.claims import claimed
-from poster_ada.data import open_dataset
+from poster_ada.checkpoints.create import create_model
+from poster_ada.data.datasets import open_dataset
 from poster_ada.data.degrade import SEVERITIES
 from poster_ada.errors import InputError
-from poster_ada.model.poster import NORM_SOURCES, Poster
-from poster_ada.evaluation.degraded import DegradedFaces, measure_quality
+from poster_ada.evaluation.degraded import DegradedFaces, measure_degraded
+from poster_ada.model.config import NORM_SOURCES
+from poster_ada.model.poster import Poster
+from poster_ada.paper.study_grid import L18, SEARCH, Row, grid
+from poster_ada.paper.study_runs import Study, read_results, write_results
 from poster_ada.training.recipe import HEAD_RECIPES, TrainConfig
-from poster_ada.paper.study_grid import L18, SEARCH, Row, Study, grid, read_results, write_results
 
 
 @pytest.fixture(scope="module")
@@ -159,13 +162,13 @@ def test_results_of_two_machines_join_but_two_studies_do_not(tmp_path):
 
 
 def test_norm_that_follows_quality_correlates(monkeypatch):
-    model = Poster.from_preset("nano", pretrained=None)
+    model = create_model("nano")
     versions = {(kind, level): torch.full((4, 3, 48, 48), 50 - 10 * level, dtype=torch.uint8)
                 for kind, level in [("none", 0), *product(SEVERITIES, range(1, 6))]}
     means = lambda self, images, landmarks=None: dict.fromkeys(  # noqa: E731
         NORM_SOURCES, 9 + images.mean((1, 2, 3))[:, None].expand(-1, model.config.embed_dim))
     monkeypatch.setattr(Poster, "norm_carriers", means)
-    found = measure_quality(model, DegradedFaces(versions, np.zeros(4, int)), "cpu")
+    found = measure_degraded(model, DegradedFaces(versions, np.zeros(4, int)), "cpu")
     assert all(value == pytest.approx(1, abs=1e-5) for name, value in found.items() if name.startswith("r_"))
     assert {found[f"accuracy_blur_{level}"] for level in range(1, 6)} <= {0.0, 100.0}
 

@@ -12,14 +12,7 @@ from torchvision.transforms import v2
 
 from poster_ada.data.degrade import SEVERITIES, degrade
 from poster_ada.data.resize import resize_on_grid
-from poster_ada.data.transforms import (
-    MEAN,
-    STD,
-    EvaluationTransform,
-    TrainingTransform,
-    draw_similarity,
-    warped,
-)
+from poster_ada.data.transforms import MEAN, STD, EvaluationTransform, TrainingTransform, draw_similarity, warped
 from poster_ada.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden" / "preprocess.npz"

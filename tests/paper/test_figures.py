@@ -9,19 +9,19 @@ import pytest
 import torch
 from einops import rearrange
 
-from poster_ada.paper.ablation import seed_interval, summarise, table_rows
+from poster_ada.checkpoints.create import create_model
 from poster_ada.explain.attention import attention_maps, attention_weights
-from poster_ada.expressions import RAFDB_CLASSES
-from poster_ada.paper.figures import apply_style, draw_confusion, save_figure, save_table
 from poster_ada.explain.gradcam import STREAMS, grad_cam, heat_shares, random_heat, region_masks
-from poster_ada.model.poster import Poster
+from poster_ada.expressions import RAFDB_CLASSES
+from poster_ada.paper.ablation import seed_interval, summarise, table_rows
+from poster_ada.paper.figures import apply_style, draw_confusion, save_figure, save_table
 from poster_ada.paper.reported import published_log, reported_results
 
 
 @pytest.fixture(scope="module")
 def nano():
     torch.manual_seed(0)
-    return Poster.from_preset("nano", pretrained=None).eval()
+    return create_model("nano").eval()
 
 
 def faces(model, count):

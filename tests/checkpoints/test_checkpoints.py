@@ -9,19 +9,13 @@ import pytest
 import torch
 from golden_recipe import recipe_state_dict
 
-from poster_ada import Poster
-from poster_ada.checkpoints.published import (
-    _warn_once,
-    export_published,
-    load_checkpoint,
-    load_ir50,
-    load_mobilefacenet,
-    load_pretrained_parts,
-    read_own,
-    save_checkpoint,
-    write_atomically,
-)
+from poster_ada.checkpoints.create import create_model, load_checkpoint
+from poster_ada.checkpoints.own import read_own, save_checkpoint
+from poster_ada.checkpoints.pretrained import load_ir50, load_mobilefacenet, load_pretrained_parts
+from poster_ada.checkpoints.pretrained import _warn_once
+from poster_ada.checkpoints.published import export_published
 from poster_ada.errors import InputError
+from poster_ada.files import write_atomically
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +113,7 @@ def test_missing_unknown_and_misshapen_tensors_are_named(tmp_path, state):
 
 
 def test_own_format_round_trips_with_its_record(tmp_path):
-    model = Poster.from_preset("nano", pretrained=None, head="adaface", margin=0.75, norm_source="pre_norm")
+    model = create_model("nano", head="adaface", margin=0.75, norm_source="pre_norm")
     save_checkpoint(model, tmp_path / "best.safetensors", {"epoch": 3, "data": "demo faces"})
     again = load_checkpoint(tmp_path / "best.safetensors")
     assert again.config == model.config
@@ -139,7 +133,7 @@ def test_a_foreign_safetensors_file_is_named(tmp_path):
 
 def test_only_published_sizes_export(tmp_path):
     with pytest.raises(InputError, match="only the published sizes"):
-        export_published(Poster.from_preset("nano", pretrained=None), tmp_path / "x.pth")
+        export_published(create_model("nano"), tmp_path / "x.pth")
     assert not list(tmp_path.iterdir())
 
 
@@ -164,7 +158,7 @@ def test_pretrained_parts_load_and_their_absence_is_warned_of_once(tmp_path, sta
     torch.save(ir50, tmp_path / "ir50.pth")
     torch.save({"state_dict": {f"module.{k}": v for k, v in part("face_landback.").items()}},
                tmp_path / "mobilefacenet_model_best.pth.tar")
-    model = Poster.from_preset("small", pretrained=None)
+    model = create_model("small")
     assert len(load_pretrained_parts(model, tmp_path)) == 2
     assert torch.equal(model.image_stream.stem[0].weight, state["ir_back.input_layer.0.weight"])
     assert torch.equal(model.landmark_stream.head.linear.weight, state["face_landback.output_layer.linear.weight"])
@@ -180,5 +174,5 @@ def test_pretrained_parts_load_and_their_absence_is_warned_of_once(tmp_path, sta
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
-            Poster.from_preset("small", pretrained=tmp_path / "nowhere")
+            create_model("small", pretrained=tmp_path / "nowhere")
     assert len(caught) == 1 and "random weights" in str(caught[0].message)

@@ -13,13 +13,14 @@ from face_sets import rafdb
 from golden_recipe import golden
 
 import poster_ada.train as train_module
-from poster_ada.checkpoints.published import load_checkpoint
+from poster_ada.checkpoints.create import load_checkpoint
 from poster_ada.errors import InputError
 from poster_ada.model.poster import Poster
-from poster_ada.training.recipe import TrainConfig, quality_loss, recipe_loss
+from poster_ada.training.loop import main, train
+from poster_ada.training.losses import quality_loss, recipe_loss
+from poster_ada.training.recipe import TrainConfig
 from poster_ada.training.runs import Run
 from poster_ada.training.sam import Sam
-from poster_ada.training.loop import main, train
 
 
 @pytest.fixture(scope="module")

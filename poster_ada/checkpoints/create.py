@@ -1,0 +1,91 @@
+"""Models from a name or from a file: `create_model`, timm's convention, and `load_checkpoint`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from poster_ada.checkpoints.fill import fill
+from poster_ada.checkpoints.names import PRETRAINED_FOLDER
+from poster_ada.checkpoints.own import STATE_PREFIX, read_own
+from poster_ada.checkpoints.pretrained import load_pretrained_parts
+from poster_ada.checkpoints.published import (
+    ADAFACE_DEAD,
+    DEAD_SHAPES,
+    infer_config,
+    published_name,
+    read_published_tensors,
+)
+from poster_ada.errors import InputError
+from poster_ada.model.config import PRESETS, PosterConfig
+from poster_ada.model.poster import Poster
+
+# What a published file does not hold, so that whoever opens it may say it: these move the margin, never a prediction.
+UNTOLD = ("margin", "scale", "concentration", "norm_source")
+
+
+def create_model(name: str, pretrained: bool | str | Path = False, **choices: Any) -> Poster:
+    """A new model of a preset's size, in training mode.
+
+        create_model("large", pretrained=True, head="adaface", num_classes=8)
+
+    Args:
+        name: `nano`, `small`, `base` or `large`.
+        pretrained: start from IR-50 and MobileFaceNet in this folder (True: `models/pretrain`; what is absent there is
+            warned of), or, for `nano`, from the landmark stream that comes with the package. False: random weights.
+        choices: fields of `PosterConfig`, instead of the preset's.
+
+    Raises:
+        InputError: there is no such preset or field, a value is out of its range, or a file is not what it should be.
+    """
+    if name not in PRESETS:
+        raise InputError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}.")
+    if unknown := set(choices) - set(PosterConfig.__dataclass_fields__):
+        raise InputError(f"there is no setting {', '.join(sorted(unknown))} in the model.")
+    model = Poster(replace(PRESETS[name], **({"class_names": ()} | choices)))
+    if pretrained:
+        load_pretrained_parts(model, PRETRAINED_FOLDER if pretrained is True else pretrained)
+    return model
+
+
+def load_checkpoint(path: str | Path, **told: Any) -> Poster:
+    """A ready model, in `eval()` mode on the CPU, from a published or one of this project's checkpoint files.
+
+    Published files tell their size, classes, head and variant by their keys. One thing they cannot tell: a margin head
+    without statistics may be ArcFace or CosFace; both predict the same, and it is taken for ArcFace.
+
+    Args:
+        path: `.pth` / `.pth.tar` (published) or `.safetensors` (this project's).
+        told: `margin`, `scale`, `concentration` or `norm_source` of a published file, which holds none of them;
+            without it, the published one. They matter for training on and for the label-margin protocol alone.
+
+    Raises:
+        InputError: one sentence that names the file and what is wrong with it.
+    """
+    path = Path(path)
+    told = {name: value for name, value in told.items() if value is not None}
+    if unknown := set(told) - set(UNTOLD):
+        raise InputError(f"{', '.join(sorted(unknown))} cannot be told for a checkpoint; only {', '.join(UNTOLD)} can.")
+    if path.suffix == ".safetensors":
+        description, tensors = read_own(path)
+        config = PosterConfig.from_dict(description["model"])
+        for name, value in told.items():
+            if value != getattr(config, name):
+                raise InputError(f"{path} says {name} = {getattr(config, name)} itself; leave out {name} {value}.")
+        model = _without_weights(config)
+        fill(model, tensors, path, lambda name: name, lambda key: key.startswith(STATE_PREFIX))
+    else:
+        tensors = read_published_tensors(path)
+        model = _without_weights(replace(infer_config(tensors, path), **told))
+        dead: Mapping[str, Any] = DEAD_SHAPES | ADAFACE_DEAD if model.config.head == "adaface" else DEAD_SHAPES
+        fill(model, tensors, path, published_name, lambda key: key in dead)
+    return model.eval()
+
+
+def _without_weights(config: PosterConfig) -> Poster:
+    with torch.device("meta"):
+        return Poster(config)

@@ -1,0 +1,1 @@
+AUGMENTATIONS = {"published": "x", "adaface": "x", "warp": "x", "camera": "x", "none": "x"}

@@ -1,0 +1,58 @@
+"""Which device computes: `--gpu` counts the devices that this process may see, as CUDA_VISIBLE_DEVICES leaves them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from poster_ada.errors import InputError
+
+if TYPE_CHECKING:  # a wrong number is refused before torch is loaded
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def gpu_numbers(text: str) -> list[int]:
+    """`0,1` -> [0, 1]. Raises InputError where that is no list of different numbers."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words) or len(set(map(int, words))) < len(words):
+        raise InputError(f"--gpu {text} is not a list of GPU numbers such as 0 or 0,1.")
+    return [int(word) for word in words]
+
+
+def choose_device(device: str = "auto", gpu: str | None = None) -> torch.device:
+    """The device of one process: the first of `--gpu`, else the first GPU, else the CPU.
+
+    Apple's MPS is never chosen by itself: recipes have not been run there, and torch 2.9 to 2.12 lack operations.
+
+    Args:
+        device: one of `DEVICES`, or what torch.device understands.
+        gpu: as on the command line; the n-th device that CUDA shows to this process.
+
+    Raises:
+        InputError: there is no such GPU.
+    """
+    numbers = gpu_numbers(gpu) if gpu else []
+    import torch
+
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        if numbers:
+            print(f"--gpu {gpu}: torch sees no GPU here; using the CPU.", file=sys.stderr)
+        return torch.device("cpu")
+    if device not in DEVICES:
+        return torch.device(device)
+    if not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU here; leave it out to use the CPU.")
+    count, first = torch.cuda.device_count(), numbers[0] if numbers else 0
+    for number in numbers:
+        if number >= count:
+            raise InputError(f"there is no GPU {number}; torch sees {count}, counted from 0.")
+    return torch.device("cuda", first)
+
+
+def visible_to_children(numbers: list[int]) -> str:
+    """CUDA_VISIBLE_DEVICES for processes that shall see these of the devices that this one sees."""
+    allowed = [word for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if word.strip()]
+    return ",".join(allowed[number].strip() if allowed else str(number) for number in numbers)

@@ -1,0 +1,28 @@
+"""Fetch the published weights: `python -m poster_ada.download`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from poster_ada.checkpoints.names import DRIVE_FOLDERS
+from poster_ada.errors import command
+from poster_ada.flags import CommandParser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = CommandParser("download", description="Fetch the published weights from the POSTER authors' Google Drive.")
+    parser.add_argument(
+        "what", nargs="?", choices=tuple(DRIVE_FOLDERS),
+        help="pretrained: IR-50 and MobileFaceNet into models/pretrain; rafdb: POSTER-l into checkpoint (both)",
+    )
+    what = parser.parse_args(argv).what
+    from poster_ada.checkpoints.drive import fetch_published
+
+    for name in [what] if what else DRIVE_FOLDERS:
+        fetch_published(name)
+
+
+if __name__ == "__main__":
+    main()
