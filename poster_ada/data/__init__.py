@@ -1,22 +1,4 @@
-"""Face sets: opening and checking them, augmentation, and batches for the network."""
+"""Face sets: label files, layouts and their splits, the check, pictures, augmentation and batches.
 
-from poster_ada.data.check import DataWarning, Findings, check_dataset
-from poster_ada.data.datasets import (
-    AffectNet,
-    ClassFolders,
-    Dataset,
-    FaceSplit,
-    KaggleRafDb,
-    RafDb,
-    open_dataset,
-    split_train_validation,
-)
-from poster_ada.data.degrade import degrade
-from poster_ada.data.loader import Batch, FaceLoader
-from poster_ada.data.transforms import EvaluationTransform, TrainingTransform
-
-__all__ = [
-    "AffectNet", "Batch", "ClassFolders", "DataWarning", "Dataset", "EvaluationTransform", "FaceLoader", "FaceSplit",
-    "Findings", "KaggleRafDb", "RafDb", "TrainingTransform", "check_dataset", "degrade", "open_dataset",
-    "split_train_validation",
-]
+Import from the modules themselves (`from poster_ada.data.datasets import open_dataset`); this file imports nothing, and
+nothing here imports from the package but `poster_ada.errors`, `poster_ada.expressions` and `poster_ada.files`."""

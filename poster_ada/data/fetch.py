@@ -21,9 +21,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from poster_ada.data.archive import Archive, Folder, download
-from poster_ada.data.datasets import disjoint_part, person_in
-from poster_ada.data.emotion_words import expression_of
+from poster_ada.data.labels import expression_of
 from poster_ada.data.pictures import decode_bytes
+from poster_ada.data.splits import disjoint_part, person_in
 from poster_ada.errors import InputError
 from poster_ada.expressions import RAFDB_CLASSES
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from poster_ada.data.chunks import on_one_core
-from poster_ada.data.datasets import FaceSplit
 from poster_ada.data.pictures import CACHE_BYTES, WORKERS
+from poster_ada.data.splits import FaceSplit
 from poster_ada.data.transforms import EvaluationTransform, TrainingTransform
 from poster_ada.errors import InputError
 

@@ -68,8 +68,10 @@ class Pictures:
     Tensors are uint8 (3, H, W) RGB, but stored column by column: that is how the resize wants to read them.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], pixels: np.ndarray | None = None) -> None:
+        """`pixels`: uint8 (N, H, W), grey, where the pictures are in memory already and `paths` is where from."""
         self.paths = list(paths)
+        self.pixels = pixels
         self.survey: Survey | None = None
         self._kept: Tensor | list[Tensor] | None = None  # at their own size: (N, 3, H, W), or a list when sizes differ
         self._resized: Tensor | None = None  # of different sizes, brought to one
@@ -81,11 +83,18 @@ class Pictures:
         """One picture at its own size, uint8 (3, H, W)."""
         if self._kept is not None:
             return self._kept[position]
-        return _column_major(decode(self.paths[position]))
+        return _column_major(self._decode(position))
+
+    def _decode(self, position: int) -> np.ndarray:
+        if self.pixels is None:
+            return decode(self.paths[position])
+        return np.repeat(self.pixels[position][..., None], 3, axis=2)
 
     @functools.cached_property
     def sizes(self) -> np.ndarray:
         """int (N, 2), height and width of every picture; from the file headers unless all were decoded already."""
+        if self.pixels is not None:
+            return np.tile(self.pixels.shape[1:], (len(self), 1))
         return self.survey.sizes if self.survey is not None else np.array([_header_size(path) for path in self.paths])
 
     @property
@@ -98,14 +107,14 @@ class Pictures:
         Raises InputError for the first picture, in the order of the label file, that does not decode.
         """
         count = len(self.paths)
-        first = decode(self.paths[0])
+        first = self._decode(0)
         block = None
         if first.nbytes * count <= cache_bytes:
             block = _column_major_block(count, *first.shape[:2])
         others: dict[int, Tensor] = {}
 
         def read(position: int) -> tuple[tuple[int, int], bool, bytes]:
-            pixels = decode(self.paths[position]) if position else first
+            pixels = self._decode(position) if position else first
             if block is not None and pixels.shape == first.shape:
                 block[position] = _column_major(pixels)
             elif block is not None:

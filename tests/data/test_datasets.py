@@ -9,17 +9,13 @@ import pytest
 from face_sets import picture, rafdb
 from PIL import Image
 
-from poster_ada.data import (
-    AffectNet,
-    ClassFolders,
-    DataWarning,
-    KaggleRafDb,
-    RafDb,
-    open_dataset,
-    split_train_validation,
-)
+from poster_ada.data.affectnet import AffectNet
+from poster_ada.data.check import DataWarning
+from poster_ada.data.datasets import open_dataset
+from poster_ada.data.folders import ClassFolders
+from poster_ada.data.rafdb import RAFDB_TEST_COUNTS, RAFDB_TRAIN_COUNTS, NumberedFolders, RafDb
+from poster_ada.data.splits import split_train_validation
 from poster_ada.data.__main__ import main
-from poster_ada.data.datasets import RAFDB_TEST_COUNTS, RAFDB_TRAIN_COUNTS
 from poster_ada.data.pictures import decode
 from poster_ada.errors import InputError
 from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
@@ -116,7 +112,7 @@ def kaggle(root):
 
 def test_kaggle_layout(tmp_path):
     dataset = open_dataset(kaggle(tmp_path / "k"))
-    assert isinstance(dataset, KaggleRafDb)
+    assert isinstance(dataset, NumberedFolders)
     assert dataset.class_names == RAFDB_CLASSES and dataset.channel_order == "BGR" and dataset.name == "k"
     assert dataset.train.class_counts.tolist() == [2] * 7 and dataset.test.class_counts.tolist() == [1] * 7
 

@@ -1,0 +1,1 @@
+def near_copies_in_train(dataset): return {}
