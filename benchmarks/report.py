@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from poster_ada.files import write_atomically
+from poster_ada.palette import NEUTRAL_COLOUR
 from poster_ada.paper import figures
 
 PARTS = ("limit", "inference", "training", "agreement", "data", "checkpoint")
@@ -17,7 +18,7 @@ COLUMNS = ("part", "model", "batch", "way", "rate", "low", "high", "unit", "gain
 FORMATS = {"rate": "{:.4g}", "low": "{:.4g}", "high": "{:.4g}", "gain": "{:.2f} x", "share_of_limit": "{:.0%}",
            "peak_mib": "{:.0f}", "rafdb_epoch_seconds": "{:.0f}", "batch": "{:.0f}", "faces": "{:.0f}",
            "agreement": "{:.2%}", "largest_difference": "{:.2g}"}
-WAYS = {"plain": figures.NEUTRAL_COLOUR, "float32": "#56B4E9", "default": "#0072B2", "compiled": "#009E73",
+WAYS = {"plain": NEUTRAL_COLOUR, "float32": "#56B4E9", "default": "#0072B2", "compiled": "#009E73",
         "cuda-graph": "#CC79A7", "openvino-bfloat16": "#E69F00", "openvino-int8": "#D55E00"}
 
 

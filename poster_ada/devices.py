@@ -22,13 +22,13 @@ def gpu_numbers(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def choose_device(device: str = "auto", gpu: str | None = None) -> torch.device:
+def choose_device(device: str | torch.device = "auto", gpu: str | None = None) -> torch.device:
     """The device of one process: the first of `--gpu`, else the first GPU, else the CPU.
 
     Apple's MPS is never chosen by itself: recipes have not been run there, and torch 2.9 to 2.12 lack operations.
 
     Args:
-        device: one of `DEVICES`, or what torch.device understands.
+        device: one of `DEVICES`, or a device that was chosen before.
         gpu: as on the command line; the n-th device that CUDA shows to this process.
 
     Raises:

@@ -104,7 +104,7 @@ def test(args: argparse.Namespace) -> None:
     scores = compute_metrics(predictions)
     dtype = resolve_precision(args.precision, device, model.config)
     record: dict[str, Any] = {
-        "data": dataset.name, "fingerprint": dataset.fingerprint, "protocol": args.protocol,
+        "data": dataset.name, "fingerprint": dataset.fingerprint(), "protocol": args.protocol,
         "checkpoint": checkpoint.name, "sha256": sha256_of(checkpoint), "size": size_name(model.config),
         "head": model.config.head, "channel_order": model.config.channel_order,
         "precision": str(dtype).removeprefix("torch."), "faces": len(predictions),
@@ -167,7 +167,7 @@ def default_folder(checkpoint: Path, dataset: Dataset, protocol: str) -> Path:
         there = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get("fingerprint")
     except (OSError, ValueError):
         return folder
-    return folder if there == dataset.fingerprint else folder.with_name(f"{folder.name}-{dataset.fingerprint[:6]}")
+    return folder if there == dataset.fingerprint() else folder.with_name(f"{folder.name}-{dataset.fingerprint()[:6]}")
 
 
 def score_table(scores: dict[str, Any]) -> str:

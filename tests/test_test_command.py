@@ -17,7 +17,7 @@ from poster_ada.checkpoints.create import create_model, load_checkpoint
 from poster_ada.checkpoints.own import save_checkpoint
 from poster_ada.data.datasets import open_dataset
 from poster_ada.errors import InputError
-from poster_ada.evaluation.predict import predict_split
+from poster_ada.evaluation.predict import predict_split, predict_with_embeddings
 from poster_ada.evaluation.predictions import probabilities_of, read_predictions
 from poster_ada.evaluation.protocol import label_margin_logits
 from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
@@ -101,7 +101,7 @@ def test_labels_never_reach_a_prediction(split):
 def test_predict_gives_norms_and_features_and_leaves_the_model_alone(split):
     model = nano(head="adaface").train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    table, embeddings = predict_split(model, split, features=True)
+    table, embeddings = predict_with_embeddings(model, split)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert embeddings.shape == (TEST_FACES, 64) and embeddings.dtype == np.float32
@@ -150,7 +150,7 @@ def test_label_margin_protocol_says_that_it_is_no_accuracy(faces, split, checkpo
 def test_comparison_and_default_folder(faces, checkpoint, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("--checkpoint", checkpoint, "--data", faces) == 0
-    folder = Path("runs") / f"test-{checkpoint.parent.name}-best"
+    folder = Path("runs") / f"test-{checkpoint.parent.name}-best-{faces.name}"
     assert sorted(path.name for path in folder.iterdir()) == ["metrics.json", "predictions.csv"]
     assert run("--checkpoint", checkpoint, "--data", faces, "--out", "again", "--quiet", "--compare",
                folder / "predictions.csv") == 0
@@ -176,7 +176,7 @@ def test_the_checkpoints_channel_order_wins_and_is_noted(faces, split, tmp_path,
     (["--compare", "absent.csv"], "there is no prediction table absent.csv"),
     (["--compare", "absent.csv", "--protocol", "label-margin"], "--compare needs accuracies"),
     (["--gpu", "first"], "--gpu first is not a list"),
-    (["--val_batch_size", "0"], "must be at least 1"),
+    (["--val_batch_size", "0"], "must be above 0"),
     (["-c", "absent.pth"], "there is no checkpoint file absent.pth"),
 ])
 def test_wrong_use_is_one_sentence(faces, checkpoint, tmp_path, monkeypatch, capsys, flags, message):
@@ -191,7 +191,7 @@ def test_wrong_use_is_one_sentence(faces, checkpoint, tmp_path, monkeypatch, cap
 def test_other_classes_and_missing_plotting_are_one_sentence(faces, checkpoint, tmp_path, monkeypatch, capsys):
     save_checkpoint(nano(num_classes=8, class_names=AFFECTNET_CLASSES), tmp_path / "eight.safetensors")
     assert run("-c", tmp_path / "eight.safetensors", "--data", faces) == 2
-    assert "was trained on the classes Neutral, Happiness" in capsys.readouterr().err
+    assert "has 7 classes, not 8" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run("-c", checkpoint, "--data", faces, "-p") == 2
     assert "-p needs matplotlib" in capsys.readouterr().err

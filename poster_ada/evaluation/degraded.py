@@ -15,6 +15,7 @@ from torch import Tensor
 from poster_ada.data.degrade import SEVERITIES, WORST, degrade
 from poster_ada.data.splits import FaceSplit
 from poster_ada.data.transforms import EvaluationTransform
+from poster_ada.devices import choose_device
 from poster_ada.evaluation.predict import prepared
 from poster_ada.model.config import NORM_SOURCES
 from poster_ada.model.poster import Poster
@@ -67,10 +68,10 @@ def norms_by_source(model: Poster, images: Tensor) -> tuple[Tensor, dict[str, Te
 
 @torch.no_grad()
 def predictions_and_norms(
-    model: Poster, images: Tensor, device: str | torch.device | None
+    model: Poster, images: Tensor, device: str | torch.device
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Margin-free predictions int (N,) and norms float (N,) by source, from one pass over uint8 (N, 3, H, W)."""
-    c, device = model.config, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    c, device = model.config, choose_device(device)
     transform = EvaluationTransform(c.image_size, c.stream_size, c.channel_order)
     predictions: list[Tensor] = []
     norms: dict[str, list[Tensor]] = {source: [] for source in NORM_SOURCES}
@@ -85,7 +86,7 @@ def predictions_and_norms(
 
 
 def measure_degraded(
-    model: Poster, faces: DegradedFaces, device: str | torch.device | None = None
+    model: Poster, faces: DegradedFaces, device: str | torch.device = "auto"
 ) -> dict[str, float]:
     """Accuracy at every severity, and how each norm correlates with quality.
 
@@ -108,7 +109,7 @@ def measure_degraded(
 
 
 def correlations_with_quality(
-    model: Poster, split: FaceSplit, device: str | torch.device | None = None
+    model: Poster, split: FaceSplit, device: str | torch.device = "auto"
 ) -> dict[str, float]:
     """Pearson's r of each norm and the quality that comes with the faces, by source."""
     pictures = torch.stack([split.pictures.one(int(at), model.config.image_size) for at in split.positions])

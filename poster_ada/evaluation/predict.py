@@ -14,6 +14,7 @@ from tqdm import tqdm
 from poster_ada.data.loader import FaceLoader
 from poster_ada.data.splits import FaceSplit
 from poster_ada.data.transforms import EvaluationTransform
+from poster_ada.devices import choose_device
 from poster_ada.errors import InputError
 from poster_ada.evaluation.predictions import probability_columns
 from poster_ada.evaluation.protocol import LABEL_MARGIN_BATCH, PROTOCOLS, label_margin_logits
@@ -24,7 +25,7 @@ from poster_ada.model.precision import resolve_precision
 PROGRESS_AFTER = 5.0  # seconds
 
 
-def predict_split(model: Poster, split: FaceSplit, device: str | torch.device | None = None, **how: Any) -> pd.DataFrame:
+def predict_split(model: Poster, split: FaceSplit, device: str | torch.device = "auto", **how: Any) -> pd.DataFrame:
     """Predict every face of `split`, in its order: the table that `predict_with_embeddings` gives, for the same choices."""
     return predict_with_embeddings(model, split, device, **how)[0]
 
@@ -32,7 +33,7 @@ def predict_split(model: Poster, split: FaceSplit, device: str | torch.device | 
 def predict_with_embeddings(
     model: Poster,
     split: FaceSplit,
-    device: str | torch.device | None = None,
+    device: str | torch.device = "auto",
     batch_size: int = 32,
     precision: str = "float32",
     protocol: str = "margin-free",
@@ -43,7 +44,7 @@ def predict_with_embeddings(
 
     Args:
         model: moved to `device`; otherwise left as it was.
-        device: default the GPU if there is one, else the CPU.
+        device: see devices.py.
         precision: of both streams and the fusion: "float32", "bfloat16", or "auto" (see model/precision.py).
         protocol: "label-margin" is the report's: the margin is taken off the TRUE class, in batches of 32. What it
             calls a prediction is none, and the share of right ones is not an accuracy.
@@ -62,7 +63,7 @@ def predict_with_embeddings(
     if split.class_names != config.class_names:
         raise InputError(f"the faces have the classes {', '.join(split.class_names)}, but the model was trained on "
                          f"{', '.join(config.class_names)}, in this order; choose faces with the model's classes.")
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = choose_device(device)
     loader = FaceLoader(
         split, EvaluationTransform(config.image_size, config.stream_size, config.channel_order),
         LABEL_MARGIN_BATCH if protocol == "label-margin" else batch_size, device=device,

@@ -133,8 +133,13 @@ class Poster(nn.Module):
         # The published memory view: the channel-major buffer cut into N pieces.
         return self.to_tokens(rearrange(x, "b c h w -> b (c h w)").unflatten(1, (self.config.grid**2, -1)))
 
+    @classmethod
+    def from_preset(cls, name: str, *_: object, **__: object) -> Poster:
+        """Version 0.1's way to a model; raises AttributeError with today's."""
+        raise AttributeError(f"since version 0.2 a model is made by poster_ada.create_model({name!r}, ...)")
+
     def without_memory(self) -> Poster:
-        """The same architecture on torch's meta device, in `eval()` mode: shapes and costs without allocating anything."""
+        """The same architecture on torch's meta device, in `eval()` mode: shapes and costs, nothing allocated."""
         with torch.device("meta"):
             return Poster(self.config).eval()
 

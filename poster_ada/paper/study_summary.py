@@ -330,8 +330,8 @@ def write_summary(table: pd.DataFrame, folder: Path) -> None:
     apply_style()
     data = table["data"].iloc[0]
     written = {"data": data, "folder": folder}
-    made_by = table["commit"] if "commit" in table else pd.Series(np.nan, table.index)
-    commits = dict(sorted(zip(table["id"], made_by.fillna("unknown, before version 0.2"), strict=True)))
+    made_by = table.get("commit", pd.Series(pd.NA, table.index)).astype(object).fillna("unknown, before version 0.2")
+    commits = dict(sorted(zip(table["id"], made_by, strict=True)))
     tested = table[table["stage"] != "search"]
     exports = {"study_summary": settings_table(tested), "study_comparisons": comparisons(tested).set_index("setting"),
                "study_norms": norms_table(tested).set_index("setting"),

@@ -154,7 +154,7 @@ def shorter_run(config: TrainConfig, dataset: Dataset, weights: str) -> Run | No
     for path in sorted(Path("runs").glob("*/last.safetensors")):
         run = Run(path.parent)
         try:
-            run.check_same(config, dataset.fingerprint, weights)
+            run.check_same(config, dataset.fingerprint(), weights)
             if (epochs := len(run.log)) <= config.epochs:
                 found.append((epochs, run))
         except (InputError, OSError):  # another run, or a folder that is none
@@ -192,7 +192,7 @@ def train(
     weights = pretrained_fingerprint(config)
     run = Run(Path(run_dir) if run_dir else default_folder(config, dataset))
     if run.exists:
-        run.check_same(config, dataset.fingerprint, weights)
+        run.check_same(config, dataset.fingerprint(), weights)
         done = len(run.log) if run.finished else 0
         if done > config.epochs:
             raise InputError(f"{run.path} holds a run of {done} epochs, more than {config.epochs}; choose another "
@@ -240,7 +240,7 @@ def train(
     objective = accelerator.prepare_model(Objective(model, config.label_smoothing, config.quality_weight))
 
     record = {
-        "data": dataset.name, "fingerprint": dataset.fingerprint, "train_faces": len(training),
+        "data": dataset.name, "fingerprint": dataset.fingerprint(), "train_faces": len(training),
         "selection_faces": len(selection), "selected_on": selected_on, "pretrained_parts": loaded,
         "starting_weights": weights, "precision": str(dtype).removeprefix("torch."), "processes": world,
         "environment": environment(), "finished": False,

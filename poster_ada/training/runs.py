@@ -129,7 +129,7 @@ def pretrained_fingerprint(config: TrainConfig) -> str:
 
 def default_folder(config: TrainConfig, dataset: Dataset) -> Path:
     """`runs/<preset>-<head>-<data>-seed<seed>-<key>`: the same settings, data and starting weights share a folder."""
-    key = config.key(dataset.fingerprint, pretrained_fingerprint(config))
+    key = config.key(dataset.fingerprint(), pretrained_fingerprint(config))
     return Path("runs") / f"{config.preset}-{config.model.head}-{slug(dataset.name)}-seed{config.seed}-{key}"
 
 

@@ -11,8 +11,7 @@ from golden_recipe import recipe_state_dict
 
 from poster_ada.checkpoints.create import create_model, load_checkpoint
 from poster_ada.checkpoints.own import read_own, save_checkpoint
-from poster_ada.checkpoints.pretrained import load_ir50, load_mobilefacenet, load_pretrained_parts
-from poster_ada.checkpoints.pretrained import _warn_once
+from poster_ada.checkpoints.pretrained import _warn_once, load_ir50, load_mobilefacenet, load_pretrained_parts
 from poster_ada.checkpoints.published import export_published
 from poster_ada.errors import InputError
 from poster_ada.files import write_atomically

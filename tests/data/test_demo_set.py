@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # the renderer lies beside its data, outside the installed package
 
 from data.renderer.plan import SPLITS, class_counts, faces  # noqa: E402

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from face_sets import picture
 
-from poster_ada.data.datasets import open_dataset
 from poster_ada.data.__main__ import main
+from poster_ada.data.datasets import open_dataset
 from poster_ada.data.fetch import fetch_faces
 from poster_ada.errors import InputError
 

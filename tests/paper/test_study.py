@@ -1,9 +1,6 @@
 """The study: a balanced search, runs done once and repeatable, and tables that answer from the CSV alone."""
 
 import json
-import os
-import socket
-import time
 from itertools import combinations, product
 from pathlib import Path
 
@@ -12,18 +9,18 @@ import pandas as pd
 import pytest
 import torch
 from face_sets import rafdb
-from poster_ada.claims import claimed
+from filelock import FileLock
 
-from poster_ada import claims, study, study_summary
+from poster_ada import study
 from poster_ada.checkpoints.create import create_model
 from poster_ada.data.datasets import open_dataset
 from poster_ada.data.degrade import SEVERITIES
 from poster_ada.errors import InputError
 from poster_ada.evaluation.degraded import DegradedFaces, measure_degraded
 from poster_ada.model.config import NORM_SOURCES
-from poster_ada.model.poster import Poster
-from poster_ada.paper.study_grid import L18, SEARCH, Row, grid
-from poster_ada.paper.study_runs import Study, read_results, write_results
+from poster_ada.paper import study_runs, study_summary
+from poster_ada.paper.study_grid import CHOSEN, L18, SEARCH, SEEDS, Row, grid
+from poster_ada.paper.study_runs import Study, read_results, run_rows, write_results
 from poster_ada.training.recipe import HEAD_RECIPES, TrainConfig
 
 
@@ -35,7 +32,7 @@ def small_study(tmp_path_factory):
     rows = [Row("protocol", "adaface-m0.4", 1, {"head": "adaface", "margin": 0.4, "batch_size": 16}),
             Row("search", "01", 11, {"head": "adaface", "scale": 8.0, "validation_fraction": 0.25})]
     made = Study(dataset, "nano", place / "runs", epochs=1)
-    study.work(made, rows, place / "results")
+    run_rows(made, rows, place / "results")
     return made, rows, place / "results"
 
 
@@ -43,7 +40,7 @@ def made_table(gap: float = 2.0) -> pd.DataFrame:
     """A table as of the whole grid, in which AdaFace is `gap` points better and scale 16 is best."""
     random, lines = np.random.default_rng(1), []
     chosen = [Row("confirm", name, seed, {"head": name[:3]}) for seed in (1, 2, 3) for name in
-              (study.CHOSEN, "mlp-same-recipe")]
+              (CHOSEN, "mlp-same-recipe")]
     rows = [row for row in grid((1, 2, 3)) if row.stage != "confirm"] + chosen
     for row in rows:
         line = {"id": row.id, "stage": row.stage, "setting": row.setting, "seed": row.seed, "data": "faces",
@@ -55,7 +52,7 @@ def made_table(gap: float = 2.0) -> pd.DataFrame:
         line |= {f"accuracy_{kind}_{level}": 50.0 - level + random.normal()
                  for kind, level in product(SEVERITIES, range(1, 6))}
         if row.stage != "search":
-            right = np.arange(100) < 50 + row.seed + gap * (row.setting == study.CHOSEN)
+            right = np.arange(100) < 50 + row.seed + gap * (row.setting == CHOSEN)
             line |= {"test_faces": 100, "accuracy": float(right.sum()), "macro_f1": 40.0,
                      "label_margin_accuracy": 30.0, "right": np.packbits(right).tobytes().hex()}
         lines.append(line)
@@ -70,55 +67,18 @@ def test_search_is_balanced():
     assert [len(values) for values in SEARCH.values()] == list(levels.max(0) + 1)
     rows = grid()
     assert len({row.id for row in rows}) == len(rows) and sum(row.stage == "search" for row in rows) == 18
-    assert not {row.seed for row in rows if row.stage == "search"} & set(study.SEEDS)
+    assert not {row.seed for row in rows if row.stage == "search"} & set(SEEDS)
 
 
 def test_the_named_preset_is_what_the_committed_search_chose():
-    table = read_results(Path(__file__).parents[1] / "results")
+    table = read_results(Path(__file__).parents[2] / "results")
     assert {"head": "adaface"} | study_summary.choose(table) == {
-        name: value for name, value in HEAD_RECIPES[study.CHOSEN].items() if name != "augmentation"}
-    config = TrainConfig.for_preset("nano", head=study.CHOSEN)
+        name: value for name, value in HEAD_RECIPES[CHOSEN].items() if name != "augmentation"}
+    config = TrainConfig.for_preset("nano", head=CHOSEN)
     assert (config.augmentation, config.quality_weight, config.model.head) == ("camera", 3.0, "adaface")
     confirmed = [row for row in grid() if row.stage == "confirm"]
     assert {row.choices["augmentation"] for row in confirmed} == {"camera"}
     assert {row.choices.get("quality_weight") for row in confirmed if row.choices["head"] == "mlp"} == {None}
-
-
-def test_claim_is_exclusive_and_given_up(tmp_path):
-    path = tmp_path / "a.claim"
-    with claimed(path) as first, claimed(path) as second:
-        assert first and not second
-    with pytest.raises(RuntimeError), claimed(path):
-        raise RuntimeError
-    with claimed(path) as again:
-        assert again
-
-
-def test_claim_of_a_dead_process_is_taken_over_once(tmp_path, monkeypatch):
-    path = tmp_path / "a.claim"
-    dead = os.posix_spawn("/bin/true", ["true"], {})
-    os.waitpid(dead, 0)
-    stale = f"{socket.gethostname()} {dead} 1\n"
-    path.write_text(stale)
-    with claimed(path) as mine:
-        assert mine and path.read_text() != stale
-    path.write_text(stale)  # as another process saw it before the takeover
-    with claimed(path) as mine:
-        assert not mine
-
-
-def test_claim_of_another_machine_lasts_while_it_shows_life(tmp_path):
-    path, signs = tmp_path / "a.claim", tmp_path / "run"
-    signs.mkdir()
-    path.write_text("elsewhere 1 1\n")
-    (signs / "log.csv").touch()
-    old = time.time() - claims.STALE_HOURS * 3600 - 60
-    os.utime(path, (old, old))
-    with claimed(path, signs) as mine:
-        assert not mine
-    os.utime(signs / "log.csv", (old, old))
-    with claimed(path, signs) as mine:
-        assert mine
 
 
 def test_each_run_is_done_once_and_tells_what_it_measured(small_study, monkeypatch, tmp_path):
@@ -130,25 +90,25 @@ def test_each_run_is_done_once_and_tells_what_it_measured(small_study, monkeypat
     assert str(made.folder) not in (results / "study.csv").read_text()
     assert study_summary.faces_right(read_results(results), "adaface-m0.4").mean() * 100 == pytest.approx(
         table.loc["protocol", "accuracy"])
-    monkeypatch.setattr(study, "train", lambda *a, **k: pytest.fail("trained again"))
-    study.work(made, rows, results)
-    unclaimed = Row("protocol", "mlp", 9, {"head": "mlp"})
-    with claimed(made.folder / f"{unclaimed.id}.claim"):
-        assert made.do(unclaimed) is None
+    monkeypatch.setattr(study_runs, "train", lambda *a, **k: pytest.fail("trained again"))
+    run_rows(made, rows, results)
+    elsewhere = Row("protocol", "mlp", 9, {"head": "mlp"})
+    with FileLock(made.folder / f"{elsewhere.id}.lock", is_singleton=False):  # as another process holds it
+        assert made.run_row(elsewhere) is None
 
 
 def test_repeating_a_row_gives_its_numbers_again(small_study, capsys):
     made, rows, results = small_study
     table = read_results(results)
-    assert study.repeat(made, table, rows[0].id)
+    assert study_runs.repeat(made, table, rows[0].id)
     assert "numbers are the same" in capsys.readouterr().out
     table.loc[table["id"] == rows[0].id, "accuracy"] += 1
-    assert not study.repeat(made, table, rows[0].id)
+    assert not study_runs.repeat(made, table, rows[0].id)
     with pytest.raises(InputError, match="no row 'x'"):
-        study.repeat(made, table, "x")
+        study_runs.repeat(made, table, "x")
     table["fingerprint"] = "other"
     with pytest.raises(InputError, match="other faces"):
-        study.repeat(made, table, rows[0].id)
+        study_runs.repeat(made, table, rows[0].id)
 
 
 def test_results_of_two_machines_join_but_two_studies_do_not(tmp_path):
@@ -165,9 +125,9 @@ def test_norm_that_follows_quality_correlates(monkeypatch):
     model = create_model("nano")
     versions = {(kind, level): torch.full((4, 3, 48, 48), 50 - 10 * level, dtype=torch.uint8)
                 for kind, level in [("none", 0), *product(SEVERITIES, range(1, 6))]}
-    means = lambda self, images, landmarks=None: dict.fromkeys(  # noqa: E731
-        NORM_SOURCES, 9 + images.mean((1, 2, 3))[:, None].expand(-1, model.config.embed_dim))
-    monkeypatch.setattr(Poster, "norm_carriers", means)
+    brightness = lambda model, images: (torch.zeros(len(images), 7), dict.fromkeys(  # noqa: E731
+        NORM_SOURCES, 9 + images.mean((1, 2, 3))))
+    monkeypatch.setattr("poster_ada.evaluation.degraded.norms_by_source", brightness)
     found = measure_degraded(model, DegradedFaces(versions, np.zeros(4, int)), "cpu")
     assert all(value == pytest.approx(1, abs=1e-5) for name, value in found.items() if name.startswith("r_"))
     assert {found[f"accuracy_blur_{level}"] for level in range(1, 6)} <= {0.0, 100.0}
@@ -176,16 +136,16 @@ def test_norm_that_follows_quality_correlates(monkeypatch):
 def test_summary_finds_the_difference_and_the_best_level():
     table = made_table(gap=2.0)
     pairs = study_summary.comparisons(table).set_index(["setting", "baseline"])
-    pair = pairs.loc[study.CHOSEN, "mlp-same-recipe"]
+    pair = pairs.loc[CHOSEN, "mlp-same-recipe"]
     assert pair["difference"] == 2 and pair["seeds"] == 3
     assert 0 < pair["faces_p"] < 1 and pair["faces_low"] < 2 < pair["faces_high"]
     assert study_summary.choose(table)["scale"] == 16
     norms = study_summary.norms_table(table).set_index(["setting", "norm_source", "kind"])
-    assert norms.loc[(study.CHOSEN, "pre_norm", "all"), "r"] > 0.8
+    assert norms.loc[(CHOSEN, "pre_norm", "all"), "r"] > 0.8
 
 
 def test_severity_zero_is_counted_on_the_faces_that_are_degraded(monkeypatch):
-    monkeypatch.setattr("poster_ada.quality.FACES", 10)  # of 100, of which the first 50 + seed + gap are right
+    monkeypatch.setattr("poster_ada.evaluation.degraded.FACES", 10)  # of 100, of which the first 50 + seed + gap are right
     severities = study_summary.severity_table(made_table(gap=2.0)).set_index(["setting", "kind", "severity"])
     assert severities.loc[("mlp", "blur", 0), "accuracy"] == 50  # places 0, 11, ..., 99, whatever the seed
     assert severities.loc[("mlp", "blur", 5), "accuracy"] == pytest.approx(45, abs=3)

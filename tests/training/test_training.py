@@ -12,11 +12,12 @@ import torch
 from face_sets import rafdb
 from golden_recipe import golden
 
-import poster_ada.train as train_module
+import poster_ada.training.loop as loop
 from poster_ada.checkpoints.create import load_checkpoint
 from poster_ada.errors import InputError
 from poster_ada.model.poster import Poster
-from poster_ada.training.loop import main, train
+from poster_ada.train import main
+from poster_ada.training.loop import train
 from poster_ada.training.losses import quality_loss, recipe_loss
 from poster_ada.training.recipe import TrainConfig
 from poster_ada.training.runs import Run
@@ -53,7 +54,7 @@ def test_quality_term_needs_known_quality_and_reaches_the_norm(faces):
         tiny(faces, quality_weight=0.5)
     config = tiny(faces, head="adaface", augmentation="camera", quality_weight=0.5)
     torch.manual_seed(1)
-    objective = train_module.Objective(Poster(config.model), 0.2, 0.5)
+    objective = loop.Objective(Poster(config.model), 0.2, 0.5)
     images, labels, quality = torch.randn(8, 3, 48, 48), torch.arange(8) % 7, torch.rand(8)
     landmark_map = objective.model.landmark_map(images)
     with_term, _ = objective(images, labels, landmark_map, quality)
@@ -96,7 +97,7 @@ class Stop(Exception):
 
 def stop_after(epoch: int, monkeypatch, target: str):
     """Make the named function of the training module fail once the given epoch's checkpoint is to be written."""
-    original, calls = getattr(train_module, target), []
+    original, calls = getattr(loop, target), []
 
     def failing(*args, **kwargs):
         calls.append(1)
@@ -104,7 +105,7 @@ def stop_after(epoch: int, monkeypatch, target: str):
             raise Stop
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(train_module, target, failing)
+    monkeypatch.setattr(loop, target, failing)
 
 
 @pytest.mark.parametrize("head", ["mlp", "adaface"])
@@ -208,7 +209,7 @@ def test_two_processes_compute_what_one_does(faces, tmp_path):
 
 def test_published_flags_in_both_spellings_reach_the_configuration(faces, monkeypatch):
     seen = {}
-    monkeypatch.setattr(train_module, "train", lambda config, *_, **__: seen.update(config=config) or Run(faces))
+    monkeypatch.setattr(loop, "train", lambda config, *_, **__: seen.update(config=config) or Run(faces))
     for size in ("--batch_size", "--batch-size"):
         with pytest.raises(SystemExit) as status:
             main(["--data", str(faces), size, "100", "--val_batch_size=16", "--modeltype=small", "--optimizer=sgd",
