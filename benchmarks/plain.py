@@ -19,7 +19,7 @@ from torchvision import transforms
 
 from poster_ada.data.splits import FaceSplit
 from poster_ada.data.transforms import MEAN, STD
-from poster_ada.model.fusion import CrossAttention, FeatureUpsampling, TokenMixing
+from poster_ada.model.fusion import CrossAttention
 from poster_ada.model.image_stream import Subsample
 from poster_ada.model.poster import Poster
 from poster_ada.model.prelu import PReLU
@@ -38,10 +38,8 @@ class PlainAttention(CrossAttention):
 
 PUBLISHED_LAYERS = {
     CrossAttention: lambda layer: PlainAttention(layer.kv.in_features, layer.num_heads),
-    FeatureUpsampling: lambda layer: nn.ConvTranspose1d(layer.in_channels, layer.out_channels, 2, 2),
     PReLU: lambda layer: nn.PReLU(layer.num_parameters),
     Subsample: lambda layer: nn.MaxPool2d(1, layer.stride),
-    TokenMixing: lambda layer: nn.Conv1d(layer.in_channels, layer.out_channels, 1),
 }
 
 

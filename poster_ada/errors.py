@@ -6,13 +6,20 @@ import errno
 import functools
 import sys
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 
 class InputError(ValueError):
     """Input from outside (file, folder, label, checkpoint, flag) is not usable; the message is one clear sentence."""
 
 
-def command(main: Callable[[Sequence[str] | None], int | None]) -> Callable[[Sequence[str] | None], None]:
+class Main(Protocol):
+    """A command's entry point; None reads the flags of this process."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> None: ...
+
+
+def command(main: Callable[[Sequence[str] | None], int | None]) -> Main:
     """Make `main(argv)` a command: mendable errors become one line on stderr and a non-zero exit status.
 
     Status 2 is bad input, 74 a full disk, 130 Ctrl-C; anything else is a bug and keeps its traceback.

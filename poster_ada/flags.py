@@ -27,7 +27,7 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(f"python -m poster_ada.{name}", description=description, **choices)
         self.other_names = dict(other_names or {})
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         given = list(sys.argv[1:] if args is None else args)
         return super().parse_known_args([self._as_shown(word) for word in given], namespace)
 

@@ -79,8 +79,8 @@ def open_named_set(name: str | None, root: str | None, num_classes: int | None) 
 
     dataset = open_dataset(place, num_classes=num_classes or (named.num_classes if name else None))
     if name and not dataset.layout.startswith(named.layouts):
-        raise InputError(f"{place} holds a set in the layout {dataset.layout}, not {name}; leave out --dataset, or give "
-                         "its folder with --data.")
+        raise InputError(f"{place} holds a set in the layout {dataset.layout}, not {name}; leave out --dataset, or "
+                         "give that set's folder with --data.")
     return dataset
 
 

@@ -125,13 +125,14 @@ def export(model: Poster, path: str | Path, precision: str = "float32", calibrat
     if kind is None:
         raise InputError(f"{path} should end in {' or '.join(EXPORT_SUFFIXES.values())}.")
     if precision not in EXPORT_PRECISIONS[kind]:
-        raise InputError(f"{kind} is written in {', '.join(EXPORT_PRECISIONS[kind])}, not {precision}; choose --to openvino.")
+        raise InputError(f"{kind} is written in {', '.join(EXPORT_PRECISIONS[kind])}, not {precision}; choose --to "
+                         "openvino.")
     if precision == "int8" and calibration is None:
         raise InputError("int8 needs faces to calibrate on; give --calibrate a face set.")
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = json.dumps({"config": model.config.to_dict(), "precision": precision})
     require("onnxscript")
-    program = torch.onnx.export(captured(model), dynamo=True, external_data=False, verbose=False)
+    program: Any = torch.onnx.export(captured(model), dynamo=True, external_data=False, verbose=False)
     if kind == "onnx":
         program.model.metadata_props[KEY] = metadata
         program.save(path)
@@ -141,7 +142,7 @@ def export(model: Poster, path: str | Path, precision: str = "float32", calibrat
         # By way of ONNX, which keeps PReLU whole: OpenVINO then merges it into the convolution before it.
         program.save(Path(folder) / "poster.onnx")
         converted = ov.convert_model(Path(folder) / "poster.onnx")
-    if precision == "int8":
+    if precision == "int8" and calibration is not None:
         converted = quantised(converted, model.config, calibration)
     converted.set_rt_info(metadata, KEY)
     ov.save_model(converted, path, compress_to_fp16=False)
@@ -170,11 +171,7 @@ def quantised(converted: Any, config: PosterConfig, faces: FaceSplit) -> Any:
     nncf, ranges = require("nncf"), require("nncf.quantization.range_estimator")
     nncf.set_log_level("ERROR")
     batches = [images.numpy() for images in calibration_images(config, faces)]
-    products = [op for op in converted.get_ordered_ops() if op.get_type_name() == "MatMul"]
-    kept = [
-        op.get_friendly_name() for op in products
-        if [op.get_input_partial_shape(i).rank.get_length() for i in range(2)] != [3, 2]
-    ]
+    kept = [op.get_friendly_name() for op in converted.get_ordered_ops() if keeps_precision(op)]
     return nncf.quantize(
         converted, nncf.Dataset(batches), model_type=nncf.ModelType.TRANSFORMER, preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(batches), ignored_scope=nncf.IgnoredScope(names=kept),
@@ -182,6 +179,14 @@ def quantised(converted: Any, config: PosterConfig, faces: FaceSplit) -> Any:
             activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX
         ),
     )
+
+
+def keeps_precision(op: Any) -> bool:
+    """Whether an OpenVINO operation is one of those that stay out of int8: products that are not tokens times weights,
+    convolutions that are not of images."""
+    kind = op.get_type_name()
+    ranks = [op.get_input_partial_shape(i).rank.get_length() for i in range(min(2, op.get_input_size()))]
+    return (kind == "MatMul" and ranks != [3, 2]) or ("Convolution" in kind and ranks[0] != 4)
 
 
 def calibration_images(config: PosterConfig, faces: FaceSplit) -> list[Tensor]:

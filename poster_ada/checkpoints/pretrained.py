@@ -31,7 +31,7 @@ def load_ir50(stream: ImageStream, path: str | Path) -> None:
     kept = len(stream.blocks)
     beyond = re.compile(r"output_layer\.|body\.(\d+)\.")
     fill(stream, read_published_tensors(path), path, lambda name: translate(name, IMAGE_RULES),
-          lambda key: bool(m := beyond.match(key)) and (m[1] is None or int(m[1]) >= kept))
+          lambda key: (m := beyond.match(key)) is not None and (m[1] is None or int(m[1]) >= kept))
 
 
 def load_mobilefacenet(stream: LandmarkStream, path: str | Path) -> None:

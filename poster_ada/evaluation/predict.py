@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from poster_ada.data.loader import FaceLoader
+from poster_ada.data.pictures import WORKERS
 from poster_ada.data.splits import FaceSplit
 from poster_ada.data.transforms import EvaluationTransform
 from poster_ada.devices import choose_device
@@ -26,7 +27,7 @@ PROGRESS_AFTER = 5.0  # seconds
 
 
 def predict_split(model: Poster, split: FaceSplit, device: str | torch.device = "auto", **how: Any) -> pd.DataFrame:
-    """Predict every face of `split`, in its order: the table that `predict_with_embeddings` gives, for the same choices."""
+    """Predict every face of `split`, in its order: the table of `predict_with_embeddings`, with its choices."""
     return predict_with_embeddings(model, split, device, **how)[0]
 
 
@@ -67,7 +68,7 @@ def predict_with_embeddings(
     loader = FaceLoader(
         split, EvaluationTransform(config.image_size, config.stream_size, config.channel_order),
         LABEL_MARGIN_BATCH if protocol == "label-margin" else batch_size, device=device,
-        **({} if workers is None else {"workers": workers}),
+        workers=WORKERS if workers is None else workers,
     )
     bar = tqdm(total=len(split), desc="predicting", unit="face", disable=quiet, delay=PROGRESS_AFTER, leave=False)
     embeddings, norms, logits = [], [], []

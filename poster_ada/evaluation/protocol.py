@@ -1,4 +1,4 @@
-"""The report's test protocol, kept to reproduce its Table 1: labels reach the logits, so nothing here is a prediction."""
+"""The report's test protocol, kept to reproduce its Table 1: labels reach its logits, so it predicts nothing."""
 
 from __future__ import annotations
 

@@ -79,7 +79,8 @@ def draw_architecture(axis: Axes, model: Poster) -> None:
         "the other stream", *cost("pyramid cross-fusion")], FUSION_COLOUR)
     box(79.5, 22, 20, 10.5, "squeeze-excitation", [f"embedding, {c.embed_dim}", *cost("squeeze-excitation")],
         FUSION_COLOUR)
-    box(79.5, 4, 20, 10.5, f"{Head.classes[c.head].title} head", [f"{c.num_classes} logits", *cost("head")], NEUTRAL_COLOUR)
+    box(79.5, 4, 20, 10.5, f"{Head.classes[c.head].title} head", [f"{c.num_classes} logits", *cost("head")],
+        NEUTRAL_COLOUR)
     arrow((12.5, 20), (15.5, 26))
     arrow((12.5, 14), (15.5, 9))
     arrow((33.5, 28.5), (38, 28.5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +21,17 @@ def fold_batch_norms(module: nn.Module) -> None:
 
     A BatchNorm before a padded convolution stays: the padding is added after it, so it has no exact place in there.
     """
-    for part in module.modules():
-        if isinstance(part, ConvBlock):
-            part.conv, part.bn = fuse_conv_bn_eval(part.conv, part.bn), nn.Identity()
-        elif isinstance(part, nn.Sequential):
-            for i in range(len(part) - 1):
-                if isinstance(part[i], nn.Conv2d) and isinstance(part[i + 1], nn.BatchNorm2d):
-                    part[i], part[i + 1] = fuse_conv_bn_eval(part[i], part[i + 1]), nn.Identity()
+    parts: list[Any] = list(module.modules())
+    for part in parts:
+        if isinstance(part, nn.Sequential):
+            pairs = [(part, str(i), str(i + 1)) for i in range(len(part) - 1)]
+        else:
+            pairs = [(part, "conv", "bn")] if isinstance(part, ConvBlock) else []
+        for parent, first, second in pairs:
+            conv, norm = getattr(parent, first), getattr(parent, second)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, first, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, second, nn.Identity())
 
 
 class Float32Output(nn.Module):
@@ -58,7 +63,7 @@ class FastPoster(Poster):
                     parameter.data = parameter.data.to(dtype)
         for stream in (self.image_stream, self.landmark_stream):
             stream.to(memory_format=torch.channels_last)
-        self.fusion = Float32Output(self.fusion)
+        self.add_module("fusion", Float32Output(self.fusion))
         self.training = False
 
     def train(self, mode: bool = True) -> FastPoster:

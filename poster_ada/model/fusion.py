@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def scaled_dot_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, arXiv 1706.03762, eq. 1); all (..., N, d)."""
     # torch's blocked kernel is made for longer sequences; exported, the plain form is what OpenVINO merges.
     if torch.compiler.is_exporting() or (v.device.type == "cpu" and v.dtype == torch.bfloat16):
@@ -29,7 +31,7 @@ class CrossAttention(nn.Module):
     def forward(self, tokens: Tensor, queries: Tensor) -> Tensor:
         k, v = rearrange(self.kv(tokens), "b n (two h d) -> two b h n d", two=2, h=self.num_heads)
         q = rearrange(queries, "b n (h d) -> b h n d", h=self.num_heads)
-        return self.proj(rearrange(attend(q, k, v), "b h n d -> b n (h d)"))
+        return self.proj(rearrange(scaled_dot_product(q, k, v), "b h n d -> b n (h d)"))
 
 
 class StreamUpdate(nn.Module):
@@ -49,28 +51,6 @@ class StreamUpdate(nn.Module):
         return own + self.drop_path(self.mlp(self.norm_mlp(own)))
 
 
-class TokenMixing(nn.Conv1d):
-    """The published 1x1 convolution over tokens, (B, N, dim) -> (B, N, dim), as the matrix product that it is."""
-
-    def __init__(self, tokens: int) -> None:
-        super().__init__(tokens, tokens, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias[:, None], self.weight[..., 0].expand(x.shape[0], -1, -1), x)
-
-
-class FeatureUpsampling(nn.ConvTranspose1d):
-    """The published transposed convolution, (B, N, dim) -> (B, N, 2 dim), as a matrix product: its pieces are apart."""
-
-    def __init__(self, tokens: int) -> None:
-        super().__init__(tokens, tokens, 2, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = rearrange(self.weight, "n m two -> (two m) n").expand(x.shape[0], -1, -1)
-        pieces = torch.baddbmm(self.bias.repeat(2)[:, None], weight, x)
-        return rearrange(pieces, "b (two m) d -> b m (d two)", two=2)
-
-
 class CrossFusionBlock(nn.Module):
     """Both streams look at each other: (B, 2N, dim) -> (B, 2N, dim), image tokens first."""
 
@@ -80,7 +60,7 @@ class CrossFusionBlock(nn.Module):
         super().__init__()
         self.image = StreamUpdate(dim, num_heads, mlp_ratio, drop_path)
         self.landmark = StreamUpdate(dim, num_heads, mlp_ratio, drop_path)
-        self.mix = TokenMixing(tokens) if token_mixing else nn.Identity()
+        self.mix = nn.Conv1d(tokens, tokens, 1) if token_mixing else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         image, landmark = x.chunk(2, dim=1)
@@ -90,13 +70,13 @@ class CrossFusionBlock(nn.Module):
 class PyramidBlock(nn.Module):
     """One cross-fusion block per level, then the coarser levels are added to the finer ones."""
 
-    def __init__(self, tokens: int, dim: int, **block) -> None:
+    def __init__(self, tokens: int, dim: int, **block: Any) -> None:
         super().__init__()
         self.large = CrossFusionBlock(tokens, dim, **block)
         self.medium = CrossFusionBlock(tokens, dim // 2, **block)
         self.small = CrossFusionBlock(tokens, dim // 4, **block)
-        self.up_small = FeatureUpsampling(tokens)
-        self.up_medium = FeatureUpsampling(tokens)
+        self.up_small = nn.ConvTranspose1d(tokens, tokens, 2, 2)  # along the features
+        self.up_medium = nn.ConvTranspose1d(tokens, tokens, 2, 2)
 
     def forward(self, large: Tensor, medium: Tensor, small: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         small = self.small(small)

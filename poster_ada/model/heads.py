@@ -56,7 +56,7 @@ class MarginHead(Head, nn.Module):
         scale: s, the logits' range is [-s, s]. Published 64.
     """
 
-    settings = ("margin", "scale")
+    settings: ClassVar[tuple[str, ...]] = ("margin", "scale")
     cos_eps = 1e-4  # cosines stay this far from +-1, where acos has no gradient
     default_margin: ClassVar[float]
 
@@ -138,6 +138,8 @@ class AdaFaceHead(MarginHead):
         super().__init__(dim, num_classes, margin, scale)
         self.concentration = concentration
         self.t_alpha = t_alpha
+        self.batch_mean: Tensor
+        self.batch_std: Tensor
         self.register_buffer("batch_mean", torch.full((1,), 20.0))
         self.register_buffer("batch_std", torch.full((1,), 100.0))
 

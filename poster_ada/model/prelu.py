@@ -1,4 +1,8 @@
-"""PReLU (He et al. 2015, arXiv 1502.01852, eq. 1) with a backward pass that vectorises on CPUs."""
+"""PReLU (He et al. 2015, arXiv 1502.01852, eq. 1) with a backward pass that vectorises on CPUs.
+
+It stays beside torch's own because a training step of `nano` takes 1.2 times as long with that (paired, one thread).
+Matrix products in place of the fusion's small convolutions won 0 to 3 %, and went.
+"""
 
 from __future__ import annotations
 

@@ -90,7 +90,8 @@ def run_ablation(
             flawed = free if row.head == "mlp" else label_margin_predictions(run, dataset)
             yield {
                 "row": row.name, "size": size_of(row, preset), "head": row.head, "seed": seed, "run": run.path.name,
-                "margin_free": 100 * scores["accuracy"], "label_margin": 100 * compute_metrics(flawed, False)["accuracy"],
+                "margin_free": 100 * scores["accuracy"],
+                "label_margin": 100 * compute_metrics(flawed, intervals=False)["accuracy"],
                 "macro_f1": 100 * scores["macro_f1"],
                 "right": (free["label"] == free["prediction"]).to_numpy(),
             }

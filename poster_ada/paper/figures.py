@@ -28,6 +28,7 @@ from poster_ada.training.runs import Run, code_version
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.3, 6.9  # inches, of a two-column paper
 FOLDER = Path("figures")
+Runs = Sequence[str] | Mapping[str, str]  # names in `runs/`, or names and the commits that trained them
 HEAD_COLOURS = {name: head.colour for name, head in Head.classes.items()}
 HEAD_NAMES = {name: head.title for name, head in Head.classes.items()}
 
@@ -55,7 +56,7 @@ def start_notebook() -> None:
 
 
 def save_figure(
-    fig: Figure, name: str, *, data: str, runs: Sequence[str] | Mapping[str, str] = (), folder: str | Path = FOLDER
+    fig: Figure, name: str, *, data: str, runs: Runs = (), folder: str | Path = FOLDER
 ) -> None:
     """Write `name`.pdf (vector) and `name`.png (300 dpi) and list them in the manifest.
 
@@ -74,7 +75,7 @@ def save_figure(
 
 
 def save_table(
-    table: pd.DataFrame, name: str, *, data: str, runs: Sequence[str] | Mapping[str, str] = (), folder: str | Path = FOLDER
+    table: pd.DataFrame, name: str, *, data: str, runs: Runs = (), folder: str | Path = FOLDER
 ) -> None:
     """Write `name`.csv (full precision) and `name`.tex (booktabs, two decimals), the index as first column if named."""
     folder = Path(folder)
@@ -87,7 +88,7 @@ def save_table(
 
 
 def save_numbers(
-    numbers: dict[str, Any], name: str, *, data: str, runs: Sequence[str] | Mapping[str, str] = (), folder: str | Path = FOLDER
+    numbers: dict[str, Any], name: str, *, data: str, runs: Runs = (), folder: str | Path = FOLDER
 ) -> None:
     """Write `name`.json: single numbers that the paper quotes."""
     folder = Path(folder)
@@ -97,7 +98,7 @@ def save_numbers(
     _list_in_manifest(folder, [f"{name}.json"], data, runs)
 
 
-def _list_in_manifest(folder: Path, files: list[str], data: str, runs: Sequence[str] | Mapping[str, str]) -> None:
+def _list_in_manifest(folder: Path, files: list[str], data: str, runs: Runs) -> None:
     path = folder / "manifest.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     entries = {entry["file"]: entry for entry in known}

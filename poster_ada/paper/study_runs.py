@@ -51,7 +51,8 @@ class Study:
 
     def config(self, row: Row) -> TrainConfig:
         """The training behind a row."""
-        return fit_recipe(self.dataset, self.preset, "study", **({"epochs": self.epochs, "seed": row.seed} | row.choices))
+        choices = {"epochs": self.epochs, "seed": row.seed} | row.choices
+        return fit_recipe(self.dataset, self.preset, "study", **choices)
 
     def result_path(self, row: Row) -> Path:
         return self.folder / f"{row.id}.json"
@@ -102,7 +103,7 @@ class Study:
             _, split = split_train_validation(self.dataset.train, config.validation_fraction, config.seed)
         else:
             split = self.dataset.test
-            result |= test_scores(run, self.dataset)
+            result |= scores_on_test(run, self.dataset)
         result |= measure_degraded(model, self.degraded(split, config.model.image_size), self.device)
         if (demo := self.demo_faces()) is not None and demo.class_names == self.dataset.class_names:
             correlations = correlations_with_quality(model, demo, self.device)
@@ -129,7 +130,7 @@ class Study:
         return pd.DataFrame(sorted(found, key=lambda line: (order[line["stage"]], line["setting"], line["seed"])))
 
 
-def test_scores(run: Run, dataset: Dataset) -> dict[str, Any]:
+def scores_on_test(run: Run, dataset: Dataset) -> dict[str, Any]:
     """What the chosen model does on the test faces, in percent.
 
     `right` tells, for every test face in the set's order, whether it is classified rightly: bits, packed into
@@ -143,9 +144,6 @@ def test_scores(run: Run, dataset: Dataset) -> dict[str, Any]:
         "label_margin_accuracy": 100 * compute_metrics(flawed, False)["accuracy"],
         "right": np.packbits((free["label"] == free["prediction"]).to_numpy()).tobytes().hex(),
     }
-
-
-test_scores.__test__ = False  # pytest takes the name for a test's
 
 
 def read_results(folder: Path) -> pd.DataFrame:

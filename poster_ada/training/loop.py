@@ -210,7 +210,7 @@ def train(
     if main and resume and not run.exists and run_dir is None and (former := shorter_run(config, dataset, weights)):
         shutil.copytree(former.path, run.path)
         if not quiet:
-            print(f"going on from the {len(run.last_state()[0]['log'])} epochs in {former.path}")
+            print(f"going on from the {len(former.log)} epochs in {former.path}")
     accelerator.wait_for_everyone()
     device_here = accelerator.device
     dtype = resolve_precision(config.precision, device_here, config.model)
@@ -225,8 +225,9 @@ def train(
         balanced=config.balanced, seed=config.seed, drop_last=True, rank=accelerator.process_index, world_size=world,
         workers=workers,
     )
-    model.to(device_here, memory_format=torch.channels_last)
-    trained_parts = {name: part for name, part in model.named_children() if any(p.requires_grad for p in part.parameters())}
+    model.to(device_here).to(memory_format=torch.channels_last)
+    trained_parts = {name: part for name, part in model.named_children()
+                     if any(parameter.requires_grad for parameter in part.parameters())}
     if world > 1:
         for name, part in trained_parts.items():
             setattr(model, name, synchronise(part, device_here))

@@ -1,4 +1,4 @@
-"""The published training recipe as one configuration, and how it is fitted to a preset and a face set; without torch."""
+"""The published recipe as one configuration, and how it is fitted to a preset and a face set; without torch."""
 
 from __future__ import annotations
 

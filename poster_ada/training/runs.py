@@ -154,7 +154,8 @@ def code_version() -> str:
         top, commit = _git(checkout, "rev-parse", "--show-toplevel", "HEAD").splitlines()
         if Path(top).resolve() != checkout:  # installed inside somebody else's repository
             return "not a git checkout"
-        return commit + ("+changes" if _git(checkout, "status", "--porcelain", "--untracked-files=no", "--", "poster_ada") else "")
+        changes = _git(checkout, "status", "--porcelain", "--untracked-files=no", "--", "poster_ada")
+        return commit + ("+changes" if changes else "")
     except (OSError, ValueError, subprocess.CalledProcessError):  # no git program, no checkout, no commit yet
         return "not a git checkout"
 
