@@ -9,14 +9,14 @@ import pytest
 from face_sets import picture, rafdb
 from PIL import Image
 
+from poster_ada.data.__main__ import main
 from poster_ada.data.affectnet import AffectNet
 from poster_ada.data.check import DataWarning
 from poster_ada.data.datasets import open_dataset
 from poster_ada.data.folders import ClassFolders
+from poster_ada.data.pictures import decode
 from poster_ada.data.rafdb import RAFDB_TEST_COUNTS, RAFDB_TRAIN_COUNTS, NumberedFolders, RafDb
 from poster_ada.data.splits import split_train_validation
-from poster_ada.data.__main__ import main
-from poster_ada.data.pictures import decode
 from poster_ada.errors import InputError
 from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
 
