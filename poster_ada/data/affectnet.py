@@ -12,9 +12,9 @@ from types import MappingProxyType
 import numpy as np
 from tqdm import tqdm
 
-from poster_ada.data.labels import is_picture, read_labels, read_table, refuse_escape, whole_number
+from poster_ada.data.labels import read_labels, read_table, refuse_escape, whole_number
 from poster_ada.data.layouts import Dataset
-from poster_ada.data.listing import child
+from poster_ada.data.listing import child, pictures_in
 from poster_ada.data.splits import FaceSplit
 from poster_ada.errors import InputError
 from poster_ada.expressions import AFFECTNET_CLASSES
@@ -33,8 +33,8 @@ class AffectNet(Dataset):
     """
 
     layout = "AffectNet"
-    looked_for = ("train_set/ with valid_set/ (AffectNet: *_annotations_{7,8}class.txt, or annotations/*_exp.npy as its "
-                  "authors hand it out)")
+    looked_for = ("train_set/ with valid_set/ (AffectNet: *_annotations_{7,8}class.txt, or annotations/*_exp.npy as "
+                  "its authors hand it out)")
     channel_order = "RGB"
     variant = MappingProxyType({"token_mixing": False, "balanced": True})
     head_variant = MappingProxyType({"adaface": MappingProxyType({"lr": 2e-6})})
@@ -78,7 +78,7 @@ class AffectNet(Dataset):
         """Make a split of what was read, without the faces that are of none of the classes."""
         kept = [row for row, label in enumerate(labels) if label < len(self.class_names)]
         if len(kept) < len(labels):
-            self.left_out["of another class"] = self.left_out.get("of another class", 0) + len(labels) - len(kept)
+            self.leave_out("of another class", len(labels) - len(kept))
         setattr(self, split, FaceSplit([files[row] for row in kept], [paths[row] for row in kept],
                                        np.array([labels[row] for row in kept], np.int64), self.class_names))
 
@@ -95,8 +95,8 @@ class AffectNet(Dataset):
         largest = int(counts.argmax()) if len(self.train) else 1
         if counts[1] < counts[largest]:
             return [f"the largest training class of AffectNet is Happiness, but here it is {self.class_names[largest]} "
-                    f"({counts[largest]} faces, Happiness {counts[1]}), so the labels may be numbered in another order; "
-                    "compare them with the list in data/README.md."]
+                    f"({counts[largest]} faces, Happiness {counts[1]}), so the labels may be numbered in another "
+                    "order; compare them with the list in data/README.md."]
         return []
 
 
@@ -120,8 +120,9 @@ class AffectNetArrays(AffectNet):
 
     def _labels(self, split: str, folder: Path, count: int) -> tuple[list[str], list[Path], list[int]]:
         images, annotations = folder / "images", folder / "annotations"
-        pictures = sorted((entry.name for entry in images.iterdir() if is_picture(entry.name)) if images.is_dir() else [],
-                          key=lambda name: (len(name), name))
+        there, others = pictures_in(images)
+        pictures = sorted(there, key=lambda name: (len(name), name))  # 2.jpg before 10.jpg
+        self.passed_over += [f"{folder.name}/images/{name}" for name in others]
         labelled = {entry.name for entry in annotations.iterdir()} if annotations.is_dir() else set()
         files, labels = [], []
         for file in tqdm(pictures, f"labels of {split}", leave=False, delay=PROGRESS_AFTER, unit="face"):
@@ -142,7 +143,7 @@ class AffectNetArrays(AffectNet):
 class AffectNetLists(AffectNet):
     """The older form: `training.csv`, `validation.csv` and folders of pictures, `Manually_Annotated_Images/1/ab.jpg`.
 
-    8 classes, or with `num_classes=7` all but Contempt. Pictures are read whole; the tables' face boxes are not applied.
+    8 classes, or with `num_classes=7` all but Contempt. Pictures are read whole; the tables' face boxes are not used.
     """
 
     layout = "AffectNet, lists"
@@ -156,7 +157,8 @@ class AffectNetLists(AffectNet):
 
     @staticmethod
     def _lists(folder: Path) -> dict[str, Path]:
-        places = [folder, *(folder / name for name in ("Manually_Annotated_file_lists", "Manually_Annotated_File_Lists"))]
+        inner = child(folder, "Manually_Annotated_file_lists")
+        places = [folder] if inner is None else [folder, inner]
         found = {split: next((place / name for place in places if (place / name).is_file()), None)
                  for split, name in (("train", "training.csv"), ("test", "validation.csv"))}
         return {split: path for split, path in found.items() if path is not None}

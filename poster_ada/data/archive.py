@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import os
+import re
 import urllib.error
 import urllib.request
 import zipfile
@@ -28,13 +30,13 @@ def download(url: str, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     have = part.stat().st_size if part.is_file() and tag.is_file() else 0
     # If-Range: continue only if the file is still the same one, else the server sends all of it.
-    resume = {"Range": f"bytes={have}-", "If-Range": tag.read_text()} if have else {}
+    resume = {"Range": f"bytes={have}-", "If-Range": tag.read_text(encoding="utf-8")} if have else {}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=resume), timeout=TIMEOUT) as answer:
             if answer.status != 206:
                 have = 0
             if etag := answer.headers.get("ETag", ""):
-                tag.write_text(etag)
+                tag.write_text(etag, encoding="utf-8")
             length = answer.headers.get("Content-Length")
             total = have + int(length) if length else None
             with (part.open("ab" if have else "wb") as file,
@@ -71,8 +73,19 @@ class Archive:
             raise InputError(f"the archive {path} does not exist; check the name.") from None
         except (zipfile.BadZipFile, OSError) as error:
             raise InputError(f"{path} is not a complete zip archive ({error}); delete it and fetch it again.") from None
+        comment = self._zip.comment.decode("ascii", errors="replace")
+        self.commit = comment if re.fullmatch(r"[0-9a-f]{40}", comment) else None  # GitHub writes it there
         self._members = {"/".join(info.filename.split("/")[-2:]): info for info in self._zip.infolist()
                          if not info.is_dir()}
+
+    def close(self) -> None:
+        """Let go of the file, so that it can be deleted on every system."""
+        self._zip.close()
+
+    def sha256(self) -> str:
+        """Checksum of the archive, hexadecimal."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def read(self, name: str) -> bytes | None:
         """Contents of the file whose path ends in `name` (`folder/file`), or None if there is none."""

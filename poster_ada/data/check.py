@@ -57,8 +57,8 @@ class Findings:
                 spoilt = f"{other} accuracy comes out too high"
                 notes.append(f"{_pictures(pairs)} both in {one} and in {other} (first: {_pair(pairs)}), so {spoilt}.")
         if self.near:
-            notes.append(f"{_pictures(self.near)} in test as a near copy of one in train (first: {_pair(self.near)}), so "
-                         "test accuracy comes out too high.")
+            notes.append(f"{_pictures(self.near)} in test as a near copy of one in train (first: {_pair(self.near)}), "
+                         "so test accuracy comes out too high.")
         if self.contradictory:
             notes.append(f"{_pictures(self.contradictory)} there with two different labels (first: "
                          f"{_pair(self.contradictory)}).")
@@ -107,7 +107,8 @@ class Findings:
         body = [row[0].ljust(width) + "".join(cell.rjust(wide) for cell in row[1:]) for row in rows]
         notes = [f"note: {sentence}" for sentence in self.sentences()]
         left_out = [f"left out: {count} faces {reason}." for reason, count in self.left_out.items() if count]
-        return "\n".join([head, "", *(line.rstrip() for line in body), "", *left_out, *(notes or ["nothing odd found."])])
+        remarks = left_out + (notes or ["nothing odd found."])
+        return "\n".join([head, "", *(line.rstrip() for line in body), "", *remarks])
 
 
 def check_dataset(dataset: Dataset, workers: int = WORKERS, near_copies: bool = False) -> Findings:
@@ -154,8 +155,8 @@ def _refuse_tiny(split: FaceSplit) -> None:
     for path, file, (height, width) in zip(split.paths, split.files, sizes, strict=True):
         if min(height, width) < SMALLEST_SIDE:
             picture = path if split.pictures.pixels is None else file
-            raise InputError(f"{picture} is {width} x {height} pixels, too small to show a face (at least {SMALLEST_SIDE} "
-                             "on a side); replace or remove it.")
+            raise InputError(f"{picture} is {width} x {height} pixels, too small to show a face (at least "
+                             f"{SMALLEST_SIDE} on a side); replace or remove it.")
 
 
 def _pictures(pairs: list[tuple[str, str]]) -> str:

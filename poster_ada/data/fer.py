@@ -70,8 +70,9 @@ class Fer2013(Dataset):
             faces[_split(row["Usage"], where)].append((f"{table.name}:{number}", label, _pixels(row["pixels"], where)))
         for split, rows in faces.items():
             if rows:
-                files, labels, pixels = zip(*rows, strict=True)
-                setattr(self, split, _in_memory(table, list(files), np.array(labels, np.int64), self.class_names, pixels))
+                files, numbers, pixels = zip(*rows, strict=True)
+                labels = np.array(numbers, np.int64)
+                setattr(self, split, _in_memory(table, list(files), labels, self.class_names, pixels))
 
 
 class FerPlus(Dataset):
@@ -144,8 +145,8 @@ class FerPlusTable(FerPlus):
         for number, row in read_table(table, ("pixels", "Usage")):
             where, voted, split, file, votes = next(rows, ("", *[None] * 4))
             if split != _split(row["Usage"], f"{table} line {number}"):
-                raise InputError(f"{table} line {number} and {where or votes_table} do not belong together (their Usage "
-                                 "differs); take both tables as their authors hand them out, in the same order.")
+                raise InputError(f"{table} line {number} and {where or votes_table} do not belong together (their "
+                                 "Usage differs); take both tables as their authors hand them out, in the same order.")
             if file:
                 faces[split].append((file, votes, _pixels(row["pixels"], f"{table} line {number}")))
         if next(rows, None) is not None:
@@ -179,8 +180,8 @@ def _by_majority(dataset: Dataset, votes: Sequence[np.ndarray]) -> tuple[np.ndar
     label = np.full(len(VOTES) + 1, -1)  # the last one for a winner of -1
     label[_COLUMNS[:len(dataset.class_names)]] = np.arange(len(dataset.class_names))
     labels = label[winner]
-    for reason, rows in (("without a majority", winner < 0), ("of another class", (winner >= 0) & (labels < 0))):
-        dataset.left_out[reason] = dataset.left_out.get(reason, 0) + int(rows.sum())
+    for reason, rows in (("without a majority", winner < 0), ("for which most chose another class", (winner >= 0) & (labels < 0))):
+        dataset.leave_out(reason, int(rows.sum()))
     kept = np.flatnonzero(labels >= 0)
     return kept, labels[kept], table[kept][:, _COLUMNS[:len(dataset.class_names)]]
 

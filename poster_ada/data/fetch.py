@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +33,11 @@ URL = "https://github.com/muxspace/facial_expressions/archive/refs/heads/master.
 SIDE = 100  # pixels
 TEST_SHARE = 0.22
 CAPPED = ("Happiness", "Neutral")  # each several times as large as all the others together
+CAP = 750  # of each of these
 SEED = 123
+# Of the set that the study's numbers were measured on: its lines `train_00001.jpg 4 Some_One_0026.jpg happiness`, with
+# every setting above. The address names a branch, which may move on.
+STUDY_SHA256 = "380948ed6ecdda2f7a662fab7d4de7add8197d2bb9b3438935f3f6e73133adb4"
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,12 @@ class _Face:
     jpeg: bytes
 
 
-def fetch_faces(out: Path, archive: str = URL, source: Path | None = None, cap: int = 750) -> Path:
+def fetch_faces(out: Path, archive: str = URL, source: Path | None = None, cap: int = CAP) -> Path:
     """Download (unless `archive` is a file, or `source` an unpacked folder) and convert; returns `out`/raf-basic.
 
     `cap` keeps at most so many faces of Happiness and of Neutral, 4/5 of them for training; 0 keeps all. The result is
-    the same on every run. Raises InputError if the archive cannot be had or is not that set.
+    the same on every run; `out`/origin.json keeps where from: checksums of the archive and of the labels, and commit.
+    Raises InputError if the archive cannot be had or is not that set.
     """
     target = out / "raf-basic"
     if target.exists():
@@ -60,13 +67,25 @@ def fetch_faces(out: Path, archive: str = URL, source: Path | None = None, cap: 
     splits = _split(faces, cap)
     partial = out / ".raf-basic.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    _write(partial, splits)
+    content = _write(partial, splits)
+    origin = {"archive": archive if source is None else None, "sha256": None, "commit": None, "content": content,
+              "cap": cap}
+    if isinstance(place, Archive):
+        origin |= {"sha256": place.sha256(), "commit": place.commit}
+    (out / "origin.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, target)
     if source is None and archive.startswith(("http://", "https://")):
+        place.close()
         (out / "facial_expressions.zip").unlink()
     left = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
     print(f"{target}: {len(splits['train'])} train, {len(splits['test'])} test faces"
           + (f"; left out: {left}" if left else ""))
+    if isinstance(place, Archive):
+        print(f"archive: sha256 {origin['sha256']}, commit {place.commit or 'unknown'} (kept in {out / 'origin.json'})")
+    if cap == CAP:
+        print("this is exactly the set of the study." if content == STUDY_SHA256 else
+              "note: this is not exactly the set of the study (its archive has changed since, or Pillow reads "
+              f"other pictures as equal); compare numbers with care. Content {content[:16]}, the study's {STUDY_SHA256[:16]}.")
     return target
 
 
@@ -152,7 +171,8 @@ def _split(faces: list[_Face], cap: int) -> dict[str, list[_Face]]:
     return splits
 
 
-def _write(root: Path, splits: dict[str, list[_Face]]) -> None:
+def _write(root: Path, splits: dict[str, list[_Face]]) -> str:
+    """Write the set; returns the SHA-256 of its lines of file, label, source and emotion."""
     (root / "EmoLabel").mkdir(parents=True)
     (root / "Image" / "aligned").mkdir(parents=True)
     lines, sources = [], []
@@ -162,6 +182,16 @@ def _write(root: Path, splits: dict[str, list[_Face]]) -> None:
             (root / "Image" / "aligned" / f"{name}_aligned.jpg").write_bytes(face.jpeg)
             lines.append(f"{name}.jpg {RAFDB_CLASSES.index(face.expression) + 1}\n")
             sources.append((f"{name}_aligned.jpg", face.source_file, face.expression.lower()))
-    (root / "EmoLabel" / "list_patition_label.txt").write_text("".join(lines))
+    (root / "EmoLabel" / "list_patition_label.txt").write_text("".join(lines), encoding="utf-8")
     table = pd.DataFrame(sources, columns=["file", "source_file", "emotion"])
-    table.to_csv(root / "sources.csv", index=False, lineterminator="\n")
+    table.to_csv(root / "sources.csv", index=False, lineterminator="\n", encoding="utf-8")
+    return content_digest(line.rstrip() + f" {source} {emotion}" for line, (_, source, emotion)
+                          in zip(lines, sources, strict=True))
+
+
+def content_digest(lines: Iterable[str]) -> str:
+    """SHA-256, hexadecimal, of lines `file label source emotion`."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()

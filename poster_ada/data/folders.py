@@ -52,7 +52,7 @@ class ClassFolders(Dataset):
             for name in folders_in(folder):
                 pictures, others = pictures_in(folder / name)
                 if expression_of(name) in without:
-                    self.left_out["of another class"] = self.left_out.get("of another class", 0) + len(pictures)
+                    self.leave_out("of another class", len(pictures))
                     continue
                 known = [word for word in (name, expression_of(name)) if word in self.class_names]
                 if not known:

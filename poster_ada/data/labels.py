@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, features
 
 from poster_ada.errors import InputError
 
@@ -26,6 +26,7 @@ _WORDS = {
 _EXPRESSION = {word: expression for expression, words in _WORDS.items() for word in words}
 # Raster pictures that Pillow reads by itself; EPS, WMF, GRIB, HDF5 and MPEG need another program or hold no picture.
 _FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP"}
+_NEEDS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # parts that a Pillow may have been built without
 
 
 def expression_of(word: str) -> str | None:
@@ -39,7 +40,7 @@ def expression_of(word: str) -> str | None:
 def picture_suffixes() -> frozenset[str]:
     """Suffixes, in small letters and with their dot, of the pictures that this Pillow reads."""
     return frozenset(suffix.lower() for suffix, form in Image.registered_extensions().items()
-                     if form in _FORMATS and form in Image.OPEN)
+                     if form in _FORMATS and form in Image.OPEN and (form not in _NEEDS or features.check(_NEEDS[form])))
 
 
 def is_picture(name: str) -> bool:

@@ -58,12 +58,12 @@ class FaceSplit:
     def subset(self, indices: Sequence[int] | np.ndarray) -> FaceSplit:
         """The faces at `indices` (integers, or booleans of length N), in that order, sharing the decoded pictures."""
         rows = np.arange(len(self))[np.asarray(indices)] if len(indices) else np.zeros(0, np.int64)
-        tables = {
-            name: None if values is None else values[rows] for name, values in
-            {"quality": self.quality, "landmarks": self.landmarks, "identity": self.identity, "votes": self.votes}.items()
-        }
+        quality, landmarks, identity, votes = (
+            None if values is None else values[rows]
+            for values in (self.quality, self.landmarks, self.identity, self.votes)
+        )
         return FaceSplit([self.files[row] for row in rows], [self.paths[row] for row in rows], self.labels[rows],
-                         self.class_names, **tables, pictures=self.pictures, positions=self.positions[rows])
+                         self.class_names, quality, landmarks, identity, votes, self.pictures, self.positions[rows])
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of the split's content: every file's name, label and size."""

@@ -1,1 +1,129 @@
-def near_copies_in_train(dataset): return {}
+"""Test faces that are in the training split too: as equal pixels, or as a copy that was mirrored, re-encoded, shifted,
+zoomed or resized.
+
+A perceptual hash (pHash of the library imagehash; Zauner, 2010) proposes pairs, the pixels decide: aligned faces are so
+alike that the hash alone would call thousands of different faces copies.
+
+Measured. FER+ (25,045 training, 3,137 test faces, 15 s): 197 test faces with a near copy beside the 232 with an equal
+picture; the 140 least certain pairs were looked at, and all show one picture. Public photographs (`fetch faces`; no
+person is in both splits): no pair, the most similar different faces reach 0.94; within its training split 3 pairs,
+neighbouring frames of one film. Copies made of 200 test faces of that set are found in 99.5 to 100 % (mirrored, JPEG at
+quality 30, half or double the size, brighter, shifted by 4 %, cropped by 5 %; mirrored, shifted and encoded), shifted by
+6 % in 96 %, by 8 % in 26 %, turned by 5 degrees in 20 %. At 48 x 48 pixels blur costs more: 70 % of half-size copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import imagehash
+import numpy as np
+from PIL import Image
+
+from poster_ada.data.layouts import Dataset
+from poster_ada.data.pictures import Survey
+from poster_ada.data.splits import FaceSplit
+
+SIDE = 48  # pixels at which pictures are compared
+STEP = 2  # pixels: copies shifted or zoomed by so much are hashed too, as pHash bears only half of that
+REACH = 2  # pixels by which the comparison of pixels may shift further
+FARTHEST = 10  # differing bits of 64: re-encoding changes 0 to 4, 1 pair of different faces in 5,000 has as few as 10
+LIKE = 0.95  # correlation of pixels from which two pictures are one; see above
+
+
+def twins_in_train(dataset: Dataset) -> np.ndarray:
+    """bool (N_test,): whether the training split holds an equal picture or a near copy of each test face."""
+    twins = _equal_in_train(dataset)
+    twins[list(near_copies_in_train(dataset))] = True
+    return twins
+
+
+def near_copies_in_train(dataset: Dataset) -> dict[int, int]:
+    """Index in `train` of the most similar near copy of each face of `test` (by index) that has one.
+
+    Test faces with an equal picture in `train` are not looked at.
+    """
+    wanted = np.flatnonzero(~_equal_in_train(dataset))
+    if not len(wanted) or not len(dataset.train):
+        return {}
+    train, test = _grey(dataset.train), _grey(dataset.test.subset(wanted))
+    train_hashes = _hashes(train)
+    best: dict[int, tuple[float, int]] = {}
+    for variant in _variants(test):
+        rows, columns = _candidates(_hashes(variant), train_hashes)
+        for row, column, likeness in zip(rows, columns, _likeness(variant[rows], train[columns]), strict=True):
+            if likeness >= LIKE:
+                best[row] = max(best.get(row, (0.0, 0)), (float(likeness), int(column)))
+    return {int(wanted[row]): column for row, (_, column) in sorted(best.items())}
+
+
+def _equal_in_train(dataset: Dataset) -> np.ndarray:
+    if not len(dataset.train) or not len(dataset.test):
+        return np.zeros(len(dataset.test), bool)
+    train = set(_survey(dataset.train).digests)
+    return np.array([digest in train for digest in _survey(dataset.test).digests], bool)
+
+
+def _survey(split: FaceSplit) -> Survey:
+    return split.pictures.survey or split.pictures.read_all()
+
+
+def _grey(split: FaceSplit) -> np.ndarray:
+    """uint8 (N, SIDE, SIDE): every picture, grey and small."""
+    small = np.empty((len(split), SIDE, SIDE), np.uint8)
+    for row in range(len(split)):
+        picture = Image.fromarray(split[row][0].permute(1, 2, 0).numpy()).convert("L")
+        small[row] = picture.resize((SIDE, SIDE), Image.BILINEAR)
+    return small
+
+
+def _hashes(pictures: np.ndarray) -> np.ndarray:
+    """float32 (N, 64): pHash with bits -1 and 1, so that a product of two is 64 - 2 x the number of differing bits."""
+    bits = np.stack([imagehash.phash(Image.fromarray(picture)).hash.ravel() for picture in pictures])
+    return np.where(bits, 1, -1).astype(np.float32)
+
+
+def _variants(pictures: np.ndarray) -> Iterator[np.ndarray]:
+    """The pictures (N, SIDE, SIDE) themselves, shifted and zoomed, and mirrored each."""
+    for sides in (pictures, pictures[:, :, ::-1]):
+        padded = np.pad(sides, ((0, 0), (STEP, STEP), (STEP, STEP)), mode="edge")
+        for top in (STEP, 0, 2 * STEP):
+            for left in (STEP, 0, 2 * STEP):
+                yield padded[:, top:top + SIDE, left:left + SIDE]
+        yield _resized(padded)
+        yield _resized(sides[:, STEP:-STEP, STEP:-STEP])
+
+
+def _resized(pictures: np.ndarray) -> np.ndarray:
+    return np.stack([np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.BILINEAR)) for picture in pictures])
+
+
+def _candidates(test: np.ndarray, train: np.ndarray, rows: int = 512) -> tuple[np.ndarray, np.ndarray]:
+    """Indices into both of the pairs of hashes that differ in at most FARTHEST bits."""
+    found = []
+    for start in range(0, len(test), rows):
+        row, column = np.nonzero(test[start:start + rows] @ train.T >= test.shape[1] - 2 * FARTHEST)
+        found.append((row + start, column))
+    return tuple(np.concatenate(part) for part in zip(*found, strict=True))
+
+
+def _likeness(one: np.ndarray, other: np.ndarray, pairs: int = 4096) -> np.ndarray:
+    """float (N,): correlation of the pixels of two pictures each, (N, SIDE, SIDE), at the best of small shifts."""
+    best = np.full(len(one), -1.0)
+    inner = slice(REACH, SIDE - REACH)
+    for start in range(0, len(one), pairs):
+        part = slice(start, start + pairs)
+        centre = _standard(one[part, inner, inner])
+        for top in range(2 * REACH + 1):
+            for left in range(2 * REACH + 1):
+                size = SIDE - 2 * REACH
+                moved = _standard(other[part, top:top + size, left:left + size])
+                best[part] = np.maximum(best[part], np.einsum("nk,nk->n", centre, moved))
+    return best
+
+
+def _standard(pictures: np.ndarray) -> np.ndarray:
+    """float32 (N, K) rows of mean 0 and length 1; a picture of one grey level becomes 0."""
+    rows = pictures.reshape(len(pictures), -1).astype(np.float32)
+    rows -= rows.mean(1, keepdims=True)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)

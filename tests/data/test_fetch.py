@@ -1,6 +1,8 @@
 """Fetching and converting the public face set, against an archive of the tests' own making."""
 
+import hashlib
 import http.server
+import json
 import threading
 import zipfile
 
@@ -9,9 +11,10 @@ import pandas as pd
 import pytest
 from face_sets import picture
 
+from poster_ada.data import fetch as fetching
 from poster_ada.data.__main__ import main
 from poster_ada.data.datasets import open_dataset
-from poster_ada.data.fetch import fetch_faces
+from poster_ada.data.fetch import content_digest, fetch_faces
 from poster_ada.errors import InputError
 
 EMOTIONS = ["surprise", "FEAR", "disgust", "Happiness", "sadness", "anger", "neutral"]
@@ -105,7 +108,31 @@ def test_zip_gives_the_same_as_the_folder_and_nothing_escapes(unpacked, archive,
     second = fetch_faces(tmp_path / "b", source=unpacked)
     assert contents(first) == contents(second)
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["raf-basic"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["origin.json", "raf-basic"]
+
+
+def test_origin_is_kept_and_the_content_compared_with_the_study(archive, unpacked, tmp_path, capsys, monkeypatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    marked = tmp_path / "master.zip"
+    marked.write_bytes(archive.read_bytes())
+    with zipfile.ZipFile(marked, "a") as file:
+        file.comment = commit.encode()
+    root = fetch_faces(tmp_path / "a", str(marked))
+    output = capsys.readouterr().out
+    assert commit in output and output.count("\n") == 3 and "this is not exactly the set of the study" in output
+    origin = json.loads((tmp_path / "a" / "origin.json").read_text(encoding="utf-8"))
+    assert origin["commit"] == commit and origin["sha256"] == hashlib.sha256(marked.read_bytes()).hexdigest()
+    labels = (root / "EmoLabel" / "list_patition_label.txt").read_text(encoding="utf-8").splitlines()
+    sources = pd.read_csv(root / "sources.csv")
+    rows = zip(labels, sources["source_file"], sources["emotion"], strict=True)
+    assert origin["content"] == content_digest(" ".join(row) for row in rows)
+    monkeypatch.setattr(fetching, "STUDY_SHA256", origin["content"])
+    fetch_faces(tmp_path / "b", source=unpacked)
+    output = capsys.readouterr().out
+    assert "this is exactly the set of the study" in output and "sha256" not in output
+    fetch_faces(tmp_path / "c", str(archive), cap=0)
+    output = capsys.readouterr().out
+    assert "the study" not in output and "commit unknown" in output
 
 
 def test_cap(unpacked, tmp_path):
@@ -172,7 +199,7 @@ def test_download_resumes_where_it_broke_off(server, archive, tmp_path):
     root = fetch_faces(tmp_path / "a", url)
     assert handler.requests == [0, 50_000]
     assert contents(root) == contents(fetch_faces(tmp_path / "b", str(archive)))
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["raf-basic"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["origin.json", "raf-basic"]
 
 
 def test_without_network_the_command_says_so(tmp_path, capsys):
