@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poster_ada import report
+from poster_ada.paper import notebooks
 from poster_ada.expressions import RAFDB_CLASSES
 from poster_ada.paper.figures import NOTEBOOKS
 
@@ -44,7 +44,7 @@ def workplace(tmp_path_factory):
     write_faces(folder / "tiny")
     parameters = {"data": "tiny", "epochs": 1, "seeds": [1, 2], "device": "cpu", "fast": True}
     for name in NOTEBOOKS:
-        report.run_notebook(report.CHECKOUT / "notebooks" / f"{name}.ipynb", folder / "executed" / f"{name}.ipynb",
+        notebooks.run_notebook(notebooks.CHECKOUT / "notebooks" / f"{name}.ipynb", folder / "executed" / f"{name}.ipynb",
                             parameters, folder)
     return folder
 
@@ -60,7 +60,7 @@ def test_notebook_runs_and_leaves_figures(workplace, name):
     kinds = {Path(entry["file"]).suffix for entry in entries}
     assert kinds >= {".pdf", ".png", ".csv", ".tex"}
     for entry in entries:
-        assert entry["file"].startswith(name) and entry["commit"] and entry["data"]
+        assert entry["file"].startswith(name) and entry["drawn_by_commit"] and entry["data"]
         left = workplace / "figures" / entry["file"]
         assert json.loads(left.read_text()) if left.suffix == ".json" else left.stat().st_size > 50
     drawn = [entry for entry in entries if entry["file"].endswith(".pdf")]
@@ -74,18 +74,18 @@ def test_notebooks_share_their_runs(workplace):
 
 def test_executed_notebooks_carry_no_machine_paths(workplace):
     for path in (workplace / "executed").glob("*.ipynb"):
-        assert str(workplace) not in path.read_text() and str(report.CHECKOUT) not in path.read_text()
+        assert str(workplace) not in path.read_text() and str(notebooks.CHECKOUT) not in path.read_text()
 
 
 def test_paper_is_typeset_from_the_results(workplace):
-    paper = report.typeset(workplace / "figures")
+    paper = notebooks.typeset(workplace / "figures")
     assert paper.read_bytes().startswith(b"%PDF") and paper.stat().st_size > 100_000
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_committed_notebook(name):
     """Executed in order, without an error, machine paths or progress bars; short cells; the agreed first two cells."""
-    path = report.CHECKOUT / "notebooks" / f"{name}.ipynb"
+    path = notebooks.CHECKOUT / "notebooks" / f"{name}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith(f"# {int(name[:2])}. ")
@@ -109,8 +109,8 @@ def test_failing_notebook_names_cell_and_error(tmp_path):
     source = tmp_path / "07_broken.ipynb"
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), source)
-    with pytest.raises(report.NotebookFailed, match=r"07_broken.ipynb stopped in cell \d with KeyError: 'absent'"):
-        report.run_notebook(source, tmp_path / "out" / "07_broken.ipynb", {"data": "faces", "unknown": 1}, tmp_path)
+    with pytest.raises(notebooks.NotebookFailed, match=r"07_broken.ipynb stopped in cell \d with KeyError: 'absent'"):
+        notebooks.run_notebook(source, tmp_path / "out" / "07_broken.ipynb", {"data": "faces", "unknown": 1}, tmp_path)
     kept = nbformat.read(tmp_path / "out" / "07_broken.failed.ipynb", as_version=4)
     assert any(output.get("text") == "faces\n" for cell in kept.cells if cell.cell_type == "code"
                for output in cell.outputs)
@@ -122,7 +122,7 @@ def test_cleaning_removes_paths_bars_and_live_output(tmp_path):
 
     cells = [nbformat.v4.new_code_cell("1", outputs=[stream(f"saved {tmp_path}/runs/x\n"), stream("\r 50%", "stderr")]),
              nbformat.v4.new_code_cell("2", outputs=[stream("epoch 1  900 faces/s\n")], metadata={"tags": ["live"]})]
-    cleaned = report.clean(nbformat.v4.new_notebook(cells=cells), tmp_path)
+    cleaned = notebooks.clean(nbformat.v4.new_notebook(cells=cells), tmp_path)
     assert [output.text for output in cleaned.cells[0].outputs] == ["saved ./runs/x\n"]
     assert cleaned.cells[1].outputs == []
 
