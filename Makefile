@@ -1,15 +1,17 @@
-# make test: environment and tests.  make report: the whole report.  make lab: JupyterLab.
+# make test: environment, lint and tests.  make report: the whole report.  make lab: JupyterLab.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# with `export`, the tests of exported files run too: make test EXTRAS=notebooks,download,export,test
+EXTRAS ?= notebooks,download,test
 
 .PHONY: test lint report lab
 
 $(READY): pyproject.toml requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable ".[notebooks,download,test]"
+	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable ".[$(EXTRAS)]"
 	touch $@
 
 test: $(READY) lint
@@ -17,6 +19,8 @@ test: $(READY) lint
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
 
 # DATA and PRESET choose another face set and model size: make report DATA=data/raf-basic PRESET=small
 report: $(READY)
