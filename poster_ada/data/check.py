@@ -69,9 +69,6 @@ class Findings:
             empty = [name for name, count in zip(self.class_names, counts, strict=True) if not count]
             if empty:
                 notes.append(f"{split} has no face of {', '.join(empty)}.")
-        for split, use in (("train", "trained on"), ("test", "tested on")):
-            if split not in self.counts:
-                notes.append(f"there is no {split} split, so the set cannot be {use}.")
         if self.passed_over:
             suffixes = ", ".join(sorted({Path(name).suffix.lower() or "no suffix" for name in self.passed_over}))
             notes.append(f"{len(self.passed_over)} file{'s' * (len(self.passed_over) > 1)} among the pictures "
@@ -107,7 +104,9 @@ class Findings:
         body = [row[0].ljust(width) + "".join(cell.rjust(wide) for cell in row[1:]) for row in rows]
         notes = [f"note: {sentence}" for sentence in self.sentences()]
         left_out = [f"left out: {count} faces {reason}." for reason, count in self.left_out.items() if count]
-        remarks = left_out + (notes or ["nothing odd found."])
+        absent = [f"there is no {split} split, so the set cannot be {use}."
+                  for split, use in (("train", "trained on"), ("test", "tested on")) if split not in splits]
+        remarks = absent + left_out + (notes or ["nothing odd found."])
         return "\n".join([head, "", *(line.rstrip() for line in body), "", *remarks])
 
 

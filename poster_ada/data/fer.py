@@ -143,7 +143,7 @@ class FerPlusTable(FerPlus):
         rows = _rows_of_table(votes_table)
         number = 0
         for number, row in read_table(table, ("pixels", "Usage")):
-            where, voted, split, file, votes = next(rows, ("", *[None] * 4))
+            where, split, file, votes = next(rows, ("", "", "", np.zeros(0, np.int64)))
             if split != _split(row["Usage"], f"{table} line {number}"):
                 raise InputError(f"{table} line {number} and {where or votes_table} do not belong together (their "
                                  "Usage differs); take both tables as their authors hand them out, in the same order.")
@@ -153,7 +153,7 @@ class FerPlusTable(FerPlus):
             raise InputError(f"{table} ends after line {number}, before {votes_table} does; copy it again.")
         for split, found in faces.items():
             kept, labels, votes = _by_majority(self, [votes for _, votes, _ in found])
-            if kept:
+            if len(kept):
                 setattr(self, split, _in_memory(table, [found[row][0] for row in kept], labels, self.class_names,
                                                 [found[row][2] for row in kept], votes))
 
@@ -180,8 +180,8 @@ def _by_majority(dataset: Dataset, votes: Sequence[np.ndarray]) -> tuple[np.ndar
     label = np.full(len(VOTES) + 1, -1)  # the last one for a winner of -1
     label[_COLUMNS[:len(dataset.class_names)]] = np.arange(len(dataset.class_names))
     labels = label[winner]
-    for reason, rows in (("without a majority", winner < 0), ("for which most chose another class", (winner >= 0) & (labels < 0))):
-        dataset.leave_out(reason, int(rows.sum()))
+    dataset.leave_out("without a majority", int((winner < 0).sum()))
+    dataset.leave_out("for which most chose something else", int(((winner >= 0) & (labels < 0)).sum()))
     kept = np.flatnonzero(labels >= 0)
     return kept, labels[kept], table[kept][:, _COLUMNS[:len(dataset.class_names)]]
 

@@ -85,7 +85,8 @@ def fetch_faces(out: Path, archive: str = URL, source: Path | None = None, cap: 
     if cap == CAP:
         print("this is exactly the set of the study." if content == STUDY_SHA256 else
               "note: this is not exactly the set of the study (its archive has changed since, or Pillow reads "
-              f"other pictures as equal); compare numbers with care. Content {content[:16]}, the study's {STUDY_SHA256[:16]}.")
+              f"other pictures as equal); compare numbers with care. Content {content[:16]}, not "
+              f"{STUDY_SHA256[:16]}.")
     return target
 
 

@@ -39,8 +39,9 @@ def expression_of(word: str) -> str | None:
 @functools.cache
 def picture_suffixes() -> frozenset[str]:
     """Suffixes, in small letters and with their dot, of the pictures that this Pillow reads."""
-    return frozenset(suffix.lower() for suffix, form in Image.registered_extensions().items()
-                     if form in _FORMATS and form in Image.OPEN and (form not in _NEEDS or features.check(_NEEDS[form])))
+    known = Image.registered_extensions()  # this registers the formats that can be opened, too
+    readable = {form for form in _FORMATS & Image.OPEN.keys() if form not in _NEEDS or features.check(_NEEDS[form])}
+    return frozenset(suffix.lower() for suffix, form in known.items() if form in readable)
 
 
 def is_picture(name: str) -> bool:

@@ -117,13 +117,22 @@ class Dataset:
             if counts.sum() < ENOUGH_TO_TELL or len(counts) != len(published):
                 continue
             here, there = counts / counts.sum(), np.asarray(published) / sum(published)
-            if _distance(np.sort(here), np.sort(there)) < SAME_SHARES < OTHER_SHARES < _distance(here, there):
-                true_names = [self.class_names[label] for label in np.argsort(there)[np.argsort(np.argsort(here))]]
-                wrong = [f"{given} seems to be {true}" for given, true in zip(self.class_names, true_names, strict=True)
-                         if given != true]
-                sentences.append(
-                    f"the labels of {name} seem to be numbered in another order: the class counts are those of "
-                    f"{self.published_name}, but {', '.join(wrong)}; renumber the labels as data/README.md lists them.")
+            swapped = sorted(counts) == sorted(published) and tuple(counts) != tuple(published)
+            alike = _distance(np.sort(here), np.sort(there))
+            if not swapped and not alike < SAME_SHARES < OTHER_SHARES < _distance(here, there):
+                continue
+            alphabetical = np.argsort(self.class_names)
+            if _distance(here, there[alphabetical]) < SAME_SHARES and tuple(alphabetical) != tuple(range(len(counts))):
+                order = "alphabetically"
+            elif swapped:  # equal counts show which class is which
+                true_names = [self.class_names[list(published).index(count)] for count in counts]
+                wrong = [f"{given} has the count of {true}" for given, true in
+                         zip(self.class_names, true_names, strict=True) if given != true]
+                order = f"in another order ({', '.join(wrong)})"
+            else:
+                order = "in another order"
+            sentences.append(f"the class counts of {name} are those of {self.published_name}, but of other classes, so "
+                             f"its labels seem to be numbered {order}; renumber them as data/README.md lists them.")
         return sentences
 
     def _folder_name(self) -> str:

@@ -8,8 +8,8 @@ Measured. FER+ (25,045 training, 3,137 test faces, 15 s): 197 test faces with a 
 picture; the 140 least certain pairs were looked at, and all show one picture. Public photographs (`fetch faces`; no
 person is in both splits): no pair, the most similar different faces reach 0.94; within its training split 3 pairs,
 neighbouring frames of one film. Copies made of 200 test faces of that set are found in 99.5 to 100 % (mirrored, JPEG at
-quality 30, half or double the size, brighter, shifted by 4 %, cropped by 5 %; mirrored, shifted and encoded), shifted by
-6 % in 96 %, by 8 % in 26 %, turned by 5 degrees in 20 %. At 48 x 48 pixels blur costs more: 70 % of half-size copies.
+quality 30, half or double size, brighter, shifted by 4 %, cropped by 5 %; mirrored, shifted and encoded), shifted
+by 6 % in 96 %, by 8 % in 26 %, turned by 5 degrees in 20 %. At 48 x 48 pixels blur costs more: 70 % of half-size ones.
 """
 
 from __future__ import annotations
