@@ -61,6 +61,17 @@ def test_tables_beside_numbered_folders_take_a_name_and_a_number(tmp_path, capsy
     refused([root], "train_labels.csv line 2: 3 fields where 2 are expected", capsys)
 
 
+def test_tables_of_numbered_folders_may_name_pictures_with_or_without_aligned(tmp_path, capsys):
+    root = folders(tmp_path, {f"{split}/{label}": 1 for split in ("train", "test") for label in range(1, 8)})
+    for label in range(1, 8):
+        (root / "train" / str(label) / "0.png").rename(root / "train" / str(label) / f"train_{label}.png")
+    rows = "".join(f"train_{label}_aligned.jpg,{label}\n" for label in range(1, 8))
+    (root / "train_labels.csv").write_text(f"image,label\n{rows}")
+    assert open_dataset(root).train.class_counts.tolist() == [1] * 7
+    picture(500).save(root / "train" / "2" / "train_1.png")
+    refused([root], "are one name in", capsys)
+
+
 @pytest.mark.parametrize("words", [
     ["0_angry", "1_disgust", "2_fear", "3_happy", "4_neutral", "5_sad", "6_surprise"],
     ["angry_0", "disgust_1", "fear_2", "happy_3", "neutral_4", "sad_5", "surprise_6"],
@@ -217,6 +228,9 @@ def test_broken_affectnet_arrays(tmp_path, capsys):
     refused([root], "2_exp.npy does not hold one expression", capsys)
     np.save(annotation, np.array([{}], dtype=object), allow_pickle=True)
     refused([root], "2_exp.npy does not hold one expression", capsys)
+    for value in (1.5, float("inf")):
+        np.save(annotation, np.array(value))
+        refused([root], "2_exp.npy does not hold one expression", capsys)
     np.save(annotation, np.array("11"))
     refused([root], "holds expression 11", capsys)
     annotation.unlink()

@@ -15,7 +15,7 @@ from face_sets import rafdb
 
 from poster_ada import claims, study, study_summary
 from poster_ada.claims import claimed
-from poster_ada.data import open_dataset
+from poster_ada.data.datasets import open_dataset
 from poster_ada.data.degrade import SEVERITIES
 from poster_ada.errors import InputError
 from poster_ada.poster import NORM_SOURCES, Poster

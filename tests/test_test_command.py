@@ -15,7 +15,7 @@ from PIL import Image
 
 from poster_ada import Poster
 from poster_ada.checkpoint import load_checkpoint, save_checkpoint
-from poster_ada.data import open_dataset
+from poster_ada.data.datasets import open_dataset
 from poster_ada.errors import InputError
 from poster_ada.evaluate import predict
 from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES

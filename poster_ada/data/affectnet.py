@@ -6,6 +6,7 @@ wild", IEEE TAC 2017. The validation set is the test split, as in every publishe
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import MappingProxyType
 
@@ -187,7 +188,7 @@ class AffectNetLists(AffectNet):
         named = (self.root / "Manually_Annotated_Images",
                  self.root / "Manually_Annotated" / "Manually_Annotated_Images",
                  self.root / "Manually_Annotated", self.root / "images", self.root)
-        return next((place for place in named if files and (place / files[0]).is_file()), named[0])
+        return next((place for place in named if files and os.path.isfile(place / files[0])), named[0])
 
 
 def _part(root: Path, split: str) -> Path | None:
@@ -204,9 +205,11 @@ def _label_file(split: str, folder: Path, count: int) -> Path:
 def _read_expression(path: Path) -> int:
     """The label in one of the authors' small arrays, which hold it as text (`'1'`) or as a number."""
     try:
-        value = np.load(path, allow_pickle=False)
-        label = int(value.item())
-    except (OSError, ValueError, TypeError, EOFError) as error:
+        value = np.load(path, allow_pickle=False).item()
+        label = int(value)
+        if isinstance(value, float) and value != label:
+            raise ValueError(f"it holds {value}")
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, OverflowError, MemoryError) as error:
         raise InputError(f"{path} does not hold one expression ({error}); copy it again from AffectNet's archive."
                          ) from None
     if label not in (*range(len(AFFECTNET_CLASSES)), *OTHER_LABELS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ def check_dataset(dataset: Dataset, workers: int = WORKERS, near_copies: bool = 
     """
     splits = dataset.splits
     for split in splits.values():
-        missing = [path for path in dict.fromkeys(split.paths) if not path.is_file()]
+        missing = [path for path in dict.fromkeys(split.paths) if not os.path.isfile(path)]  # no name is too odd for it
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise InputError(f"{missing[0]}{more} is listed but missing; restore it or take it out of the label file.")

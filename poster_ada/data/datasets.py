@@ -21,7 +21,7 @@ from poster_ada.errors import InputError
 # The first that recognises a folder opens it, so special layouts stand before general ones.
 LAYOUTS: tuple[type[Dataset], ...] = (
     RafDb, AffectNetArrays, AffectNet, AffectNetLists, FerPlus, FerPlusTable, Fer2013, NumberedFolders, ClassFolders)
-INNER = ("raf-basic", "basic", "dataset", "affectnet", "data")  # folders in which archives hold their set
+INNER = ("raf-basic", "basic", "dataset", "affectnet", "fer2013", "data")  # folders in which archives hold their set
 
 
 def open_dataset(

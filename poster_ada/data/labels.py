@@ -77,7 +77,7 @@ def read_labels(path: Path, allowed: range) -> list[LabelRow]:
             continue
         where = f"{path} line {number}"
         file, _, word = (part.strip() for part in (line.partition("\t") if "\t" in line else line.rpartition(" ")))
-        if not file or not re.fullmatch(r"[+-]?\d+", word) or ("\t" not in line and not is_picture(file)):
+        if not file or not re.fullmatch(r"[+-]?\d{1,9}", word) or ("\t" not in line and not is_picture(file)):
             raise InputError(f"{where}: expected a file name and a whole number, nothing else, found {line[:80]!r}; "
                              "mend the line.")
         if int(word) not in allowed:
@@ -142,7 +142,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def whole_number(word: str, where: str, what: str) -> int:
     """`word` as a whole number that is not negative, or InputError."""
-    if not re.fullmatch(r"\d+", word):
+    if not re.fullmatch(r"\d{1,9}", word):
         raise InputError(f"{where}: {what} should be a whole number, found {word[:20]!r}; mend the line.")
     return int(word)
 
