@@ -15,8 +15,8 @@ from PIL import Image
 import poster_ada.data
 from poster_ada.data.__main__ import main
 from poster_ada.data.affectnet import AffectNet
-from poster_ada.data.check import DataWarning
 from poster_ada.data.datasets import open_dataset
+from poster_ada.data.findings import DataWarning
 from poster_ada.data.folders import ClassFolders
 from poster_ada.data.pictures import decode
 from poster_ada.data.rafdb import RAFDB_TEST_COUNTS, RAFDB_TRAIN_COUNTS, NumberedFolders, RafDb
@@ -362,6 +362,7 @@ def test_labels_in_another_order_are_told_by_their_counts(faces, share, order, t
         assert f"class counts of {split} are those of RAF-DB" in sentence and f"numbered {told}" in sentence
 
 
+@pytest.mark.filterwarnings("ignore::poster_ada.data.findings.DataWarning")
 def test_the_check_says_that_labels_are_in_another_order(faces, monkeypatch):
     monkeypatch.setattr(RafDb, "published_counts", {"train": (1, 2, 3, 4, 5, 6, 7)})
     write_counts(faces, (7, 6, 5, 4, 3, 2, 1), (1,) * 7)
@@ -418,6 +419,7 @@ def test_pictures_outside_the_label_file_and_other_files_are_counted_and_named(f
     assert "1 file among the pictures (.heic) passed over" in sentences and "Thumbs" not in sentences
 
 
+@pytest.mark.filterwarnings("ignore::poster_ada.data.findings.DataWarning")
 def test_a_set_with_one_split_opens_for_those_who_need_no_other(faces, capsys):
     text = label_file(faces).read_text()
     for split, other in (("train", "test"), ("test", "train")):

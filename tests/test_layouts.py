@@ -6,16 +6,16 @@ from face_sets import BALLOTS, VOTES, fer2013, ferplus, folders, picture
 
 from poster_ada.data.__main__ import main
 from poster_ada.data.affectnet import AffectNet, AffectNetArrays, AffectNetLists
-from poster_ada.data.check import DataWarning
 from poster_ada.data.datasets import LAYOUTS, open_dataset
 from poster_ada.data.fer import FER2013_CLASSES, Fer2013, FerPlus, FerPlusTable
+from poster_ada.data.findings import DataWarning
 from poster_ada.data.folders import ClassFolders
 from poster_ada.data.labels import expression_of, is_picture
 from poster_ada.data.rafdb import NumberedFolders
 from poster_ada.errors import InputError
 from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
 
-pytestmark = pytest.mark.filterwarnings("ignore::poster_ada.data.check.DataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::poster_ada.data.findings.DataWarning")
 
 
 def refused(arguments, sentence, capsys):
@@ -169,6 +169,15 @@ def test_other_sets_do_not_pretend_to_have_the_classes_that_are_asked_for(tmp_pa
     root = folders(tmp_path / "own", {f"{split}/{label}": 1 for split in ("train", "test") for label in range(1, 8)})
     assert len(open_dataset(root, num_classes=7).class_names) == 7
     refused([root, "--classes", 8], "has 7 classes, not 8", capsys)
+
+
+def test_a_form_of_another_set_than_the_one_asked_for_is_refused(tmp_path):
+    root = folders(tmp_path / "raf", {f"{split}/{label}": 1 for split in ("train", "test") for label in range(1, 8)})
+    assert open_dataset(root, family="rafdb").layout == "RAF-DB, Kaggle"
+    with pytest.raises(InputError, match="is a RAF-DB, Kaggle set, but affectnet was asked for"):
+        open_dataset(root, family="affectnet", num_classes=7)
+    own = folders(tmp_path / "own", {"train/happy": 1, "test/happy": 1})
+    assert len(open_dataset(own, family="affectnet").train) == 1
 
 
 def test_class_folders_of_affectnet_leave_contempt_out_only_when_asked(tmp_path):

@@ -34,6 +34,7 @@ class AffectNet(Dataset):
     """
 
     layout = "AffectNet"
+    family = "affectnet"
     looked_for = ("train_set/ with valid_set/ (AffectNet: *_annotations_{7,8}class.txt, or annotations/*_exp.npy as "
                   "its authors hand it out)")
     channel_order = "RGB"

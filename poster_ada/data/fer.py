@@ -45,6 +45,7 @@ class Fer2013(Dataset):
     """
 
     layout = "FER2013"
+    family = "fer2013"
     looked_for = "fer2013.csv or icml_face_data.csv (FER2013; with fer2013new.csv, FER+)"
     label_files = PIXEL_FILES
     channel_order = "RGB"
@@ -86,6 +87,7 @@ class FerPlus(Dataset):
     """
 
     layout = "FER+"
+    family = "ferplus"
     looked_for = "FER2013Train/ with FER2013Valid/ and FER2013Test/ (FER+)"
     label_files = (VOTES_FILE,)
     channel_order = "RGB"

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from poster_ada.data.findings import Findings
 from poster_ada.data.splits import FaceSplit, fingerprint
 from poster_ada.errors import InputError
 
@@ -29,6 +30,7 @@ class Dataset:
     """
 
     layout: str  # name of the layout, for messages
+    family: str = ""  # which published set this is a form of; empty: any faces
     looked_for: str  # what it is recognised by, for messages
     label_files: Sequence[str] = ()  # those that a user may name instead of the folder, to choose among several
     channel_order: str = "BGR"
@@ -40,6 +42,7 @@ class Dataset:
     train: FaceSplit
     test: FaceSplit
     validation: FaceSplit | None = None
+    findings: Findings | None = None  # None: opened without the check
 
     def __init__(
         self, root: str | os.PathLike[str], num_classes: int | None = None, needs: Sequence[str] = ("train", "test"),

@@ -33,6 +33,7 @@ class RafDb(Dataset):
     """
 
     layout = "RAF-DB"
+    family = "rafdb"
     looked_for = "EmoLabel/ with Image/aligned/ (RAF-DB)"
     class_names = RAFDB_CLASSES
     published_name, published_counts = "RAF-DB basic", _COUNTS
@@ -125,6 +126,7 @@ class NumberedFolders(Dataset):
     """
 
     layout = "RAF-DB, Kaggle"
+    family = "rafdb"
     looked_for = "train/1..7/ with test/1..7/ (RAF-DB from Kaggle)"
     class_names = RAFDB_CLASSES
     published_name, published_counts = "RAF-DB basic", _COUNTS
