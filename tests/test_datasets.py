@@ -88,6 +88,12 @@ def test_tables_beside_the_set(faces):
     assert dataset.test.landmarks[0, 0].tolist() == points[28, :2].tolist()
     assert dataset.train.quality[0] == 0 and dataset.test.quality[-1] == 1
     assert dataset.train.subset([4, 1]).identity.tolist() == [1, 0]
+    (faces / "quality.csv").write_text("file,quality\n,0.5\n")
+    with pytest.raises(InputError, match="quality.csv has no row for train_00001.jpg and 27 more"):
+        open_dataset(faces)
+    (faces / "quality.csv").write_text("file,quality\na,1\nb,2,3\n")
+    with pytest.raises(InputError, match="quality.csv is not a table [^\n]*; mend or remove it"):
+        open_dataset(faces)
     pd.DataFrame({"file": files[1:], "quality": 0.5}).to_csv(faces / "quality.csv", index=False)
     with pytest.raises(InputError, match="quality.csv has no row for train_00001.jpg"):
         open_dataset(faces)
@@ -198,6 +204,7 @@ BROKEN = {
     "no label": (lambda r: label_file(r).write_text("train_00001.jpg\n"), "line 1: expected a file name"),
     "twice": (lambda r: label_file(r).write_text("train_1.jpg 1\ntrain_1.jpg 2\n"), "line 2: train_1.jpg is listed a"),
     "neither split": (lambda r: label_file(r).write_text("valid_1.jpg 1\n"), "neither 'train' nor 'test'"),
+    "no file name": (lambda r: label_file(r).write_text("train\0.jpg 1\n"), "holds a character that no file name has"),
     "outside": (lambda r: label_file(r).write_text("train/../../x.jpg 1\n"), "leads out of the set's folder"),
     "missing picture": (lambda r: face_file(r).unlink(), "train_00003_aligned.jpg is listed but missing"),
     "truncated": (lambda r: cut(face_file(r)), "train_00003_aligned.jpg does not decode fully .*truncated"),

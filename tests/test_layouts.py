@@ -230,7 +230,8 @@ def test_affectnet_as_its_authors_hand_it_out(tmp_path, kind, capsys):
 def test_broken_affectnet_arrays(tmp_path, capsys):
     root = affectnet_arrays(tmp_path)
     annotation = root / "val_set" / "annotations" / "2_exp.npy"
-    for content in (b"", b"hello", b"\x93NUMPY"):
+    whole = annotation.read_bytes()
+    for content in (b"", b"hello", b"\x93NUMPY", whole.replace(b"}", b"("), whole[:-4] + b"\xff\xff\xff\x7f"):
         annotation.write_bytes(content)
         refused([root], "2_exp.npy does not hold one expression", capsys)
     np.save(annotation, np.array([1, 2]))

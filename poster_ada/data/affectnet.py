@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from tqdm import tqdm
 
-from poster_ada.data.labels import read_labels, read_table, refuse_escape, whole_number
+from poster_ada.data.labels import one_line, read_labels, read_table, refuse_escape, whole_number
 from poster_ada.data.layouts import Dataset
 from poster_ada.data.listing import child, pictures_in
 from poster_ada.data.splits import FaceSplit
@@ -210,9 +210,9 @@ def _read_expression(path: Path) -> int:
         label = int(value)
         if isinstance(value, float) and value != label:
             raise ValueError(f"it holds {value}")
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, OverflowError, MemoryError) as error:
-        raise InputError(f"{path} does not hold one expression ({error}); copy it again from AffectNet's archive."
-                         ) from None
+    except Exception as error:  # numpy's parser lets errors of a dozen kinds through, SystemError among them
+        raise InputError(f"{path} does not hold one expression ({one_line(error)}); copy it again from "
+                         "AffectNet's archive.") from None
     if label not in (*range(len(AFFECTNET_CLASSES)), *OTHER_LABELS):
         raise InputError(f"{path} holds expression {label}, which is not in 0..10; copy it again.")
     return label

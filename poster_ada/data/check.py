@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 
 from poster_ada.data.findings import Findings
 from poster_ada.data.layouts import Dataset
-from poster_ada.data.pictures import WORKERS
+from poster_ada.data.pictures import WORKERS, Survey
 from poster_ada.data.splits import FaceSplit
 from poster_ada.data.twins import near_copies_in_train
 from poster_ada.errors import InputError
@@ -27,13 +27,17 @@ def check_dataset(dataset: Dataset, workers: int = WORKERS, near_copies: bool = 
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise InputError(f"{missing[0]}{more} is listed but missing; restore it or take it out of the label file.")
+    surveys: dict[str, Survey] = {}
     places = defaultdict(list)  # pixels -> (split, file, label) wherever they occur
     for name, split in splits.items():
         survey = split.pictures.survey or split.pictures.read_all(workers=workers, title=f"checking {name}")
-        _refuse_tiny(split)
+        _refuse_tiny(split, survey)
+        surveys[name] = survey
         for file, label, digest in zip(split.files, split.labels.tolist(), survey.digests, strict=True):
             places[digest].append((name, file, label))
-    within, across, contradictory = {name: [] for name in splits}, [], []
+    within: dict[str, list[tuple[str, str]]] = {name: [] for name in splits}
+    across: list[tuple[str, str]] = []
+    contradictory: list[tuple[str, str]] = []
     for same in places.values():
         firsts: dict[str, str] = {}  # split -> the first face there with these pixels, of which later ones are copies
         for name, file, label in same:
@@ -49,14 +53,13 @@ def check_dataset(dataset: Dataset, workers: int = WORKERS, near_copies: bool = 
     return Findings(
         dataset.name, dataset.layout, dataset.label_file, str(dataset.root), dataset.is_published, dataset.class_names,
         {name: split.class_counts.tolist() for name, split in splits.items()},
-        {name: Counter(map(tuple, split.pictures.survey.sizes.tolist())) for name, split in splits.items()},
-        {name: float(split.pictures.survey.grey.mean()) for name, split in splits.items()},
+        {name: Counter(map(tuple, survey.sizes.tolist())) for name, survey in surveys.items()},
+        {name: float(survey.grey.mean()) for name, survey in surveys.items()},
         within, across, contradictory, dataset.passed_over, dataset.left_out, dataset.notes + dataset.numbering(), near)
 
 
-def _refuse_tiny(split: FaceSplit) -> None:
-    sizes = split.pictures.survey.sizes
-    for path, file, (height, width) in zip(split.paths, split.files, sizes, strict=True):
+def _refuse_tiny(split: FaceSplit, survey: Survey) -> None:
+    for path, file, (height, width) in zip(split.paths, split.files, survey.sizes, strict=True):
         if min(height, width) < SMALLEST_SIDE:
             picture = path if split.pictures.pixels is None else file
             raise InputError(f"{picture} is {width} x {height} pixels, too small to show a face (at least "

@@ -60,7 +60,7 @@ class Fer2013(Dataset):
         return child(folder, *PIXEL_FILES) is not None
 
     def read(self) -> None:
-        table = child(self.root, *PIXEL_FILES)
+        table = child(self.root, *PIXEL_FILES) or self.root / PIXEL_FILES[0]
         self.label_file = table.name
         faces: dict[str, list[tuple[str, int, np.ndarray]]] = {split: [] for split in USAGES.values()}
         for number, row in read_table(table, ("emotion", "pixels", "Usage")):
@@ -139,7 +139,8 @@ class FerPlusTable(FerPlus):
 
     def read(self) -> None:
         _choose_classes(self)
-        table, votes_table = child(self.root, *PIXEL_FILES), child(self.root, VOTES_FILE)
+        table = child(self.root, *PIXEL_FILES) or self.root / PIXEL_FILES[0]
+        votes_table = child(self.root, VOTES_FILE) or self.root / VOTES_FILE
         self.label_file = votes_table.name
         faces: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {split: [] for split in USAGES.values()}
         rows = _rows_of_table(votes_table)

@@ -64,7 +64,8 @@ def read_labels(path: Path, allowed: range) -> list[LabelRow]:
     A tab separates the two, or the name ends in a picture's suffix, so that it may hold blanks. A line of any other
     form is an InputError that names it: with a third column nobody can tell which number is the label.
     """
-    rows, seen = [], {}
+    rows: list[LabelRow] = []
+    seen: dict[str, int] = {}
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -92,7 +93,9 @@ def read_labels(path: Path, allowed: range) -> list[LabelRow]:
 
 
 def refuse_escape(file: str, where: str) -> None:
-    """Raise InputError for a name that would lead out of the set's folder."""
+    """Raise InputError for a name that would lead out of the set's folder, or that no file can have."""
+    if not file.isprintable():
+        raise InputError(f"{where}: {file[:80]!r} holds a character that no file name has; mend the line.")
     parts = re.split(r"[/\\]", file)
     if Path(file).is_absolute() or ".." in parts:
         raise InputError(f"{where}: {file!r} leads out of the set's folder; only plain names are read.")
@@ -135,7 +138,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     except FileNotFoundError:
         raise _missing(path) from None
     except csv.Error as error:
-        raise InputError(f"{path} is not a table of comma-separated values ({error}); copy it again.") from None
+        raise InputError(f"{path} is not a table of comma-separated values ({one_line(error)}); copy it "
+                         "again.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from None
 
@@ -147,9 +151,14 @@ def whole_number(word: str, where: str, what: str) -> int:
     return int(word)
 
 
+def one_line(error: Exception) -> str:
+    """What an error of a library says, in one line, for the end of a sentence."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _missing(path: Path) -> InputError:
     return InputError(f"the label file {path} is missing; copy it there from the data set's archive.")
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"the label file {path} cannot be read as text ({error}); copy it again.")
+    return InputError(f"the label file {path} cannot be read as text ({one_line(error)}); copy it again.")

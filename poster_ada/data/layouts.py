@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from poster_ada.data.splits import FaceSplit, fingerprint
 from poster_ada.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-_NOTHING: Mapping[str, object] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Dataset:
@@ -128,7 +129,7 @@ class Dataset:
             if _distance(here, there[alphabetical]) < SAME_SHARES and tuple(alphabetical) != tuple(range(len(counts))):
                 order = "alphabetically"
             elif swapped:  # equal counts show which class is which
-                true_names = [self.class_names[list(published).index(count)] for count in counts]
+                true_names = [self.class_names[list(published).index(int(count))] for count in counts]
                 wrong = [f"{given} has the count of {true}" for given, true in
                          zip(self.class_names, true_names, strict=True) if given != true]
                 order = f"in another order ({', '.join(wrong)})"

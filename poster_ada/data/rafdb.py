@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from poster_ada.data.labels import is_picture, read_labels, read_table
+from poster_ada.data.labels import is_picture, one_line, read_labels, read_table
 from poster_ada.data.layouts import Dataset
 from poster_ada.data.listing import child, first, folders_in, pictures_in, split_folders
 from poster_ada.data.splits import FaceSplit, person_in
@@ -113,8 +113,9 @@ class RafDb(Dataset):
         try:
             table = pd.read_csv(path, index_col=0, encoding="utf-8-sig")
         except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not a table of comma-separated values ({error}); mend or remove it.") from None
-        table.index = table.index.astype(str).map(_bare)
+            raise InputError(f"{path} is not a table of comma-separated values ({one_line(error)}); mend or remove "
+                             "it.") from None
+        table.index = pd.Index([_bare(str(name)) for name in table.index])
         table.attrs["path"] = str(path)
         return table
 
@@ -209,7 +210,8 @@ def _numbers(table: pd.DataFrame, files: list[str], names: list[str] | None) -> 
     try:
         values = np.stack(columns, axis=1).astype(np.float64)
     except ValueError as error:
-        raise InputError(f"{table.attrs['path']} holds something that is not a number ({error}).") from None
+        raise InputError(f"{table.attrs['path']} holds something that is not a number ({one_line(error)}); "
+                         "mend it.") from None
     if not np.isfinite(values).all():
         raise InputError(f"{table.attrs['path']} has an empty or infinite value; fill it in or remove the file.")
     return values

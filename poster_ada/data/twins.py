@@ -77,7 +77,7 @@ def _grey(split: FaceSplit) -> np.ndarray:
 
     def shrink(row: int) -> None:
         picture = Image.fromarray(split[row][0].permute(1, 2, 0).numpy()).convert("L")
-        small[row] = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        small[row] = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
     with ThreadPoolExecutor(WORKERS) as pool:  # large sets are decoded again here, which threads share
         list(pool.map(shrink, range(len(split))))
