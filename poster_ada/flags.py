@@ -18,13 +18,12 @@ class CommandParser(argparse.ArgumentParser):
     What is wrong with a command line is said in one line, with exit status 2.
 
     Args:
+        name: of the command, or empty for one inside another, whose `prog` is given.
         other_names: flag as published -> flag as shown.
     """
 
-    def __init__(
-        self, name: str, description: str, other_names: Mapping[str, str] | None = None, **choices: Any
-    ) -> None:
-        super().__init__(f"python -m poster_ada.{name}", description=description, **choices)
+    def __init__(self, name: str = "", other_names: Mapping[str, str] | None = None, **choices: Any) -> None:
+        super().__init__(**({"prog": f"python -m poster_ada.{name}"} | choices))
         self.other_names = dict(other_names or {})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

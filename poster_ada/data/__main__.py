@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poster_ada.errors import command
+from poster_ada.flags import CommandParser
 
 # Modules that load torch are imported once the flags are read, so that --help answers at once.
 
@@ -18,10 +19,10 @@ OTHER_SETS = """how to get the other sets (data/README.md tells more, and every 
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """Flags of both commands."""
-    flags = argparse.ArgumentParser(prog="python -m poster_ada.data", description=__doc__, epilog=OTHER_SETS,
-                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = CommandParser("data", description=__doc__, epilog=OTHER_SETS,
+                          formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = flags.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="open a face set, decode every picture, print what is in it")
     check.add_argument("root", type=Path, help="folder of the set, or one of its label files where it has several")

@@ -6,13 +6,14 @@ wild", IEEE TAC 2017. The validation set is the test split, as in every publishe
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from tqdm import tqdm
 
-from poster_ada.data.labels import read_labels, read_table, refuse_escape, whole_number
+from poster_ada.data.labels import one_line, read_labels, read_table, refuse_escape, whole_number
 from poster_ada.data.layouts import Dataset
 from poster_ada.data.listing import child, pictures_in
 from poster_ada.data.splits import FaceSplit
@@ -33,6 +34,7 @@ class AffectNet(Dataset):
     """
 
     layout = "AffectNet"
+    family = "affectnet"
     looked_for = ("train_set/ with valid_set/ (AffectNet: *_annotations_{7,8}class.txt, or annotations/*_exp.npy as "
                   "its authors hand it out)")
     channel_order = "RGB"
@@ -187,7 +189,7 @@ class AffectNetLists(AffectNet):
         named = (self.root / "Manually_Annotated_Images",
                  self.root / "Manually_Annotated" / "Manually_Annotated_Images",
                  self.root / "Manually_Annotated", self.root / "images", self.root)
-        return next((place for place in named if files and (place / files[0]).is_file()), named[0])
+        return next((place for place in named if files and os.path.isfile(place / files[0])), named[0])
 
 
 def _part(root: Path, split: str) -> Path | None:
@@ -204,11 +206,13 @@ def _label_file(split: str, folder: Path, count: int) -> Path:
 def _read_expression(path: Path) -> int:
     """The label in one of the authors' small arrays, which hold it as text (`'1'`) or as a number."""
     try:
-        value = np.load(path, allow_pickle=False)
-        label = int(value.item())
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise InputError(f"{path} does not hold one expression ({error}); copy it again from AffectNet's archive."
-                         ) from None
+        value = np.load(path, allow_pickle=False).item()
+        label = int(value)
+        if isinstance(value, float) and value != label:
+            raise ValueError(f"it holds {value}")
+    except Exception as error:  # numpy's parser lets errors of a dozen kinds through, SystemError among them
+        raise InputError(f"{path} does not hold one expression ({one_line(error)}); copy it again from "
+                         "AffectNet's archive.") from None
     if label not in (*range(len(AFFECTNET_CLASSES)), *OTHER_LABELS):
         raise InputError(f"{path} holds expression {label}, which is not in 0..10; copy it again.")
     return label

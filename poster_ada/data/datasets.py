@@ -21,12 +21,12 @@ from poster_ada.errors import InputError
 # The first that recognises a folder opens it, so special layouts stand before general ones.
 LAYOUTS: tuple[type[Dataset], ...] = (
     RafDb, AffectNetArrays, AffectNet, AffectNetLists, FerPlus, FerPlusTable, Fer2013, NumberedFolders, ClassFolders)
-INNER = ("raf-basic", "basic", "dataset", "affectnet", "data")  # folders in which archives hold their set
+INNER = ("raf-basic", "basic", "dataset", "affectnet", "fer2013", "data")  # folders in which archives hold their set
 
 
 def open_dataset(
     root: str | os.PathLike[str], check: bool = True, num_classes: int | None = None,
-    needs: Sequence[str] = ("train", "test"),
+    needs: Sequence[str] = ("train", "test"), family: str | None = None,
 ) -> Dataset:
     """Recognise the layout of `root` (or of the set's own folder inside it) and open it.
 
@@ -35,6 +35,8 @@ def open_dataset(
         check: decode every picture, refuse a set with a broken one, and warn of what is odd; kept as `.findings`.
         num_classes: exactly so many; chooses where a set can be read with 7 or 8 classes (AffectNet, FER+). Without it
             AffectNet's 7-class label files are preferred, and everything else gives all the classes it has.
+        family: "rafdb", "affectnet", "fer2013" or "ferplus" refuses a form of another of these; class folders are
+            always welcome.
         needs: splits that must have faces, of "train", "validation" and "test"; `()` takes what is there.
 
     Raises:
@@ -48,6 +50,9 @@ def open_dataset(
     for place in (folder, *_inner_folders(folder)):
         for layout in layouts:
             if layout.recognises(place):
+                if family and layout.family not in ("", family):
+                    raise InputError(f"{place} is a {layout.layout} set, but {family} was asked for; give the "
+                                     "folder of that set, or ask for this one.")
                 dataset = layout(place, num_classes, needs, label_file.lower())
                 if check:
                     dataset.findings = check_dataset(dataset)

@@ -45,6 +45,7 @@ class Fer2013(Dataset):
     """
 
     layout = "FER2013"
+    family = "fer2013"
     looked_for = "fer2013.csv or icml_face_data.csv (FER2013; with fer2013new.csv, FER+)"
     label_files = PIXEL_FILES
     channel_order = "RGB"
@@ -59,7 +60,7 @@ class Fer2013(Dataset):
         return child(folder, *PIXEL_FILES) is not None
 
     def read(self) -> None:
-        table = child(self.root, *PIXEL_FILES)
+        table = child(self.root, *PIXEL_FILES) or self.root / PIXEL_FILES[0]
         self.label_file = table.name
         faces: dict[str, list[tuple[str, int, np.ndarray]]] = {split: [] for split in USAGES.values()}
         for number, row in read_table(table, ("emotion", "pixels", "Usage")):
@@ -86,6 +87,7 @@ class FerPlus(Dataset):
     """
 
     layout = "FER+"
+    family = "ferplus"
     looked_for = "FER2013Train/ with FER2013Valid/ and FER2013Test/ (FER+)"
     label_files = (VOTES_FILE,)
     channel_order = "RGB"
@@ -137,13 +139,14 @@ class FerPlusTable(FerPlus):
 
     def read(self) -> None:
         _choose_classes(self)
-        table, votes_table = child(self.root, *PIXEL_FILES), child(self.root, VOTES_FILE)
+        table = child(self.root, *PIXEL_FILES) or self.root / PIXEL_FILES[0]
+        votes_table = child(self.root, VOTES_FILE) or self.root / VOTES_FILE
         self.label_file = votes_table.name
         faces: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {split: [] for split in USAGES.values()}
         rows = _rows_of_table(votes_table)
         number = 0
         for number, row in read_table(table, ("pixels", "Usage")):
-            where, voted, split, file, votes = next(rows, ("", *[None] * 4))
+            where, split, file, votes = next(rows, ("", "", "", np.zeros(0, np.int64)))
             if split != _split(row["Usage"], f"{table} line {number}"):
                 raise InputError(f"{table} line {number} and {where or votes_table} do not belong together (their "
                                  "Usage differs); take both tables as their authors hand them out, in the same order.")
@@ -153,7 +156,7 @@ class FerPlusTable(FerPlus):
             raise InputError(f"{table} ends after line {number}, before {votes_table} does; copy it again.")
         for split, found in faces.items():
             kept, labels, votes = _by_majority(self, [votes for _, votes, _ in found])
-            if kept:
+            if len(kept):
                 setattr(self, split, _in_memory(table, [found[row][0] for row in kept], labels, self.class_names,
                                                 [found[row][2] for row in kept], votes))
 
@@ -180,8 +183,8 @@ def _by_majority(dataset: Dataset, votes: Sequence[np.ndarray]) -> tuple[np.ndar
     label = np.full(len(VOTES) + 1, -1)  # the last one for a winner of -1
     label[_COLUMNS[:len(dataset.class_names)]] = np.arange(len(dataset.class_names))
     labels = label[winner]
-    for reason, rows in (("without a majority", winner < 0), ("for which most chose another class", (winner >= 0) & (labels < 0))):
-        dataset.leave_out(reason, int(rows.sum()))
+    dataset.leave_out("without a majority", int((winner < 0).sum()))
+    dataset.leave_out("for which most chose something else", int(((winner >= 0) & (labels < 0)).sum()))
     kept = np.flatnonzero(labels >= 0)
     return kept, labels[kept], table[kept][:, _COLUMNS[:len(dataset.class_names)]]
 

@@ -57,6 +57,7 @@ def fetch_faces(out: Path, archive: str = URL, source: Path | None = None, cap: 
     target = out / "raf-basic"
     if target.exists():
         raise InputError(f"{target} exists already; open it, or delete it to fetch the set anew.")
+    place: Archive | Folder
     if source is not None:
         place = Folder(source)
     elif archive.startswith(("http://", "https://")):
@@ -74,7 +75,7 @@ def fetch_faces(out: Path, archive: str = URL, source: Path | None = None, cap: 
         origin |= {"sha256": place.sha256(), "commit": place.commit}
     (out / "origin.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, target)
-    if source is None and archive.startswith(("http://", "https://")):
+    if isinstance(place, Archive) and archive.startswith(("http://", "https://")):
         place.close()
         (out / "facial_expressions.zip").unlink()
     left = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
@@ -85,7 +86,8 @@ def fetch_faces(out: Path, archive: str = URL, source: Path | None = None, cap: 
     if cap == CAP:
         print("this is exactly the set of the study." if content == STUDY_SHA256 else
               "note: this is not exactly the set of the study (its archive has changed since, or Pillow reads "
-              f"other pictures as equal); compare numbers with care. Content {content[:16]}, the study's {STUDY_SHA256[:16]}.")
+              f"other pictures as equal); compare numbers with care. Content {content[:16]}, not "
+              f"{STUDY_SHA256[:16]}.")
     return target
 
 
@@ -126,7 +128,7 @@ def _labels(place: Archive | Folder) -> tuple[dict[str, str], Counter[str]]:
     except (KeyError, ValueError, pd.errors.ParserError) as error:
         raise InputError(f"data/legend.csv in {place.path} has no columns image and emotion ({error}).") from None
     votes = defaultdict(set)
-    dropped = Counter()
+    dropped: Counter[str] = Counter()
     for image, emotion in zip(table["image"], table["emotion"], strict=True):
         expression = expression_of(emotion)
         votes[image.strip()].add(expression)
@@ -147,7 +149,7 @@ def _convert(data: bytes, name: str) -> tuple[bytes, bytes]:
     picture = Image.fromarray(decode_bytes(data, name)).convert("L")
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    picture = picture.resize((SIDE, SIDE), Image.BILINEAR, (left, top, left + side, top + side))
+    picture = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
     file = io.BytesIO()
     picture.convert("RGB").save(file, "JPEG", quality=95, subsampling=0)
     return picture.tobytes(), file.getvalue()
@@ -158,7 +160,7 @@ def _split(faces: list[_Face], cap: int) -> dict[str, list[_Face]]:
     generator = np.random.default_rng(SEED)
     labels = np.array([RAFDB_CLASSES.index(face.expression) for face in faces])
     testing = disjoint_part(labels, np.array([person_in(face.source_file) for face in faces]), TEST_SHARE, SEED)
-    splits = {"train": [], "test": []}
+    splits: dict[str, list[_Face]] = {"train": [], "test": []}
     room = {(split, expression): limit for expression in CAPPED
             for split, limit in (("train", cap - cap // 5), ("test", cap // 5))} if cap else {}
     for index in generator.permutation(len(faces)):

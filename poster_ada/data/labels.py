@@ -39,8 +39,9 @@ def expression_of(word: str) -> str | None:
 @functools.cache
 def picture_suffixes() -> frozenset[str]:
     """Suffixes, in small letters and with their dot, of the pictures that this Pillow reads."""
-    return frozenset(suffix.lower() for suffix, form in Image.registered_extensions().items()
-                     if form in _FORMATS and form in Image.OPEN and (form not in _NEEDS or features.check(_NEEDS[form])))
+    known = Image.registered_extensions()  # this registers the formats that can be opened, too
+    readable = {form for form in _FORMATS & Image.OPEN.keys() if form not in _NEEDS or features.check(_NEEDS[form])}
+    return frozenset(suffix.lower() for suffix, form in known.items() if form in readable)
 
 
 def is_picture(name: str) -> bool:
@@ -63,7 +64,8 @@ def read_labels(path: Path, allowed: range) -> list[LabelRow]:
     A tab separates the two, or the name ends in a picture's suffix, so that it may hold blanks. A line of any other
     form is an InputError that names it: with a third column nobody can tell which number is the label.
     """
-    rows, seen = [], {}
+    rows: list[LabelRow] = []
+    seen: dict[str, int] = {}
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -76,7 +78,7 @@ def read_labels(path: Path, allowed: range) -> list[LabelRow]:
             continue
         where = f"{path} line {number}"
         file, _, word = (part.strip() for part in (line.partition("\t") if "\t" in line else line.rpartition(" ")))
-        if not file or not re.fullmatch(r"[+-]?\d+", word) or ("\t" not in line and not is_picture(file)):
+        if not file or not re.fullmatch(r"[+-]?\d{1,9}", word) or ("\t" not in line and not is_picture(file)):
             raise InputError(f"{where}: expected a file name and a whole number, nothing else, found {line[:80]!r}; "
                              "mend the line.")
         if int(word) not in allowed:
@@ -91,7 +93,9 @@ def read_labels(path: Path, allowed: range) -> list[LabelRow]:
 
 
 def refuse_escape(file: str, where: str) -> None:
-    """Raise InputError for a name that would lead out of the set's folder."""
+    """Raise InputError for a name that would lead out of the set's folder, or that no file can have."""
+    if not file.isprintable():
+        raise InputError(f"{where}: {file[:80]!r} holds a character that no file name has; mend the line.")
     parts = re.split(r"[/\\]", file)
     if Path(file).is_absolute() or ".." in parts:
         raise InputError(f"{where}: {file!r} leads out of the set's folder; only plain names are read.")
@@ -134,16 +138,22 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     except FileNotFoundError:
         raise _missing(path) from None
     except csv.Error as error:
-        raise InputError(f"{path} is not a table of comma-separated values ({error}); copy it again.") from None
+        raise InputError(f"{path} is not a table of comma-separated values ({one_line(error)}); copy it "
+                         "again.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from None
 
 
 def whole_number(word: str, where: str, what: str) -> int:
     """`word` as a whole number that is not negative, or InputError."""
-    if not re.fullmatch(r"\d+", word):
+    if not re.fullmatch(r"\d{1,9}", word):
         raise InputError(f"{where}: {what} should be a whole number, found {word[:20]!r}; mend the line.")
     return int(word)
+
+
+def one_line(error: Exception) -> str:
+    """What an error of a library says, in one line, for the end of a sentence."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _missing(path: Path) -> InputError:
@@ -151,4 +161,4 @@ def _missing(path: Path) -> InputError:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"the label file {path} cannot be read as text ({error}); copy it again.")
+    return InputError(f"the label file {path} cannot be read as text ({one_line(error)}); copy it again.")

@@ -10,14 +10,16 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
+from poster_ada.data.findings import Findings
 from poster_ada.data.splits import FaceSplit, fingerprint
 from poster_ada.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-_NOTHING: Mapping[str, object] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Dataset:
@@ -29,6 +31,7 @@ class Dataset:
     """
 
     layout: str  # name of the layout, for messages
+    family: str = ""  # which published set this is a form of; empty: any faces
     looked_for: str  # what it is recognised by, for messages
     label_files: Sequence[str] = ()  # those that a user may name instead of the folder, to choose among several
     channel_order: str = "BGR"
@@ -40,6 +43,7 @@ class Dataset:
     train: FaceSplit
     test: FaceSplit
     validation: FaceSplit | None = None
+    findings: Findings | None = None  # None: opened without the check
 
     def __init__(
         self, root: str | os.PathLike[str], num_classes: int | None = None, needs: Sequence[str] = ("train", "test"),
@@ -117,13 +121,22 @@ class Dataset:
             if counts.sum() < ENOUGH_TO_TELL or len(counts) != len(published):
                 continue
             here, there = counts / counts.sum(), np.asarray(published) / sum(published)
-            if _distance(np.sort(here), np.sort(there)) < SAME_SHARES < OTHER_SHARES < _distance(here, there):
-                true_names = [self.class_names[label] for label in np.argsort(there)[np.argsort(np.argsort(here))]]
-                wrong = [f"{given} seems to be {true}" for given, true in zip(self.class_names, true_names, strict=True)
-                         if given != true]
-                sentences.append(
-                    f"the labels of {name} seem to be numbered in another order: the class counts are those of "
-                    f"{self.published_name}, but {', '.join(wrong)}; renumber the labels as data/README.md lists them.")
+            swapped = sorted(counts) == sorted(published) and tuple(counts) != tuple(published)
+            alike = _distance(np.sort(here), np.sort(there))
+            if not swapped and not alike < SAME_SHARES < OTHER_SHARES < _distance(here, there):
+                continue
+            alphabetical = np.argsort(self.class_names)
+            if _distance(here, there[alphabetical]) < SAME_SHARES and tuple(alphabetical) != tuple(range(len(counts))):
+                order = "alphabetically"
+            elif swapped:  # equal counts show which class is which
+                true_names = [self.class_names[list(published).index(int(count))] for count in counts]
+                wrong = [f"{given} has the count of {true}" for given, true in
+                         zip(self.class_names, true_names, strict=True) if given != true]
+                order = f"in another order ({', '.join(wrong)})"
+            else:
+                order = "in another order"
+            sentences.append(f"the class counts of {name} are those of {self.published_name}, but of other classes, so "
+                             f"its labels seem to be numbered {order}; renumber them as data/README.md lists them.")
         return sentences
 
     def _folder_name(self) -> str:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from poster_ada.data.labels import is_picture, read_labels, read_table
+from poster_ada.data.labels import is_picture, one_line, read_labels, read_table
 from poster_ada.data.layouts import Dataset
 from poster_ada.data.listing import child, first, folders_in, pictures_in, split_folders
 from poster_ada.data.splits import FaceSplit, person_in
@@ -33,6 +33,7 @@ class RafDb(Dataset):
     """
 
     layout = "RAF-DB"
+    family = "rafdb"
     looked_for = "EmoLabel/ with Image/aligned/ (RAF-DB)"
     class_names = RAFDB_CLASSES
     published_name, published_counts = "RAF-DB basic", _COUNTS
@@ -42,7 +43,9 @@ class RafDb(Dataset):
         return (folder / "EmoLabel").is_dir() or (folder / "Image" / "aligned").is_dir()
 
     def read(self) -> None:
-        rows = read_labels(self.root / "EmoLabel" / "list_patition_label.txt", range(1, len(RAFDB_CLASSES) + 1))
+        folder = self.root / "EmoLabel"  # the authors' spelling first, then the one it is often mended to
+        table = child(folder, "list_patition_label.txt", "list_partition_label.txt")
+        rows = read_labels(table or folder / "list_patition_label.txt", range(1, len(RAFDB_CLASSES) + 1))
         seen: dict[str, str] = {}
         for row in rows:
             if not row.file.lower().startswith(("train", "test")):
@@ -110,8 +113,9 @@ class RafDb(Dataset):
         try:
             table = pd.read_csv(path, index_col=0, encoding="utf-8-sig")
         except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not a table of comma-separated values ({error}); mend or remove it.") from None
-        table.index = table.index.astype(str).map(_bare)
+            raise InputError(f"{path} is not a table of comma-separated values ({one_line(error)}); mend or remove "
+                             "it.") from None
+        table.index = pd.Index([_bare(str(name)) for name in table.index])
         table.attrs["path"] = str(path)
         return table
 
@@ -123,6 +127,7 @@ class NumberedFolders(Dataset):
     """
 
     layout = "RAF-DB, Kaggle"
+    family = "rafdb"
     looked_for = "train/1..7/ with test/1..7/ (RAF-DB from Kaggle)"
     class_names = RAFDB_CLASSES
     published_name, published_counts = "RAF-DB basic", _COUNTS
@@ -155,24 +160,27 @@ def _bare(file: str) -> str:
 
 def _agree_with_folders(table: Path, folder: Path, files: list[str]) -> None:
     """Raise InputError unless a Kaggle label table names exactly the pictures that lie in the numbered folders."""
-    in_folder = {file.split("/", 1)[1]: file[0] for file in files}
+    in_folder: dict[str, str] = {}
+    for file in files:
+        twice = in_folder.setdefault(_bare(file[2:]), file)
+        if twice != file:
+            raise InputError(f"{folder / twice} and {folder / file} are one name in {table}; remove one of them.")
     listed = set()
     for number, row in read_table(table, ("image", "label")):
         image, label = row["image"], row["label"]
-        listed.add(image)
+        listed.add(_bare(image))
         if label not in _NUMBERS:
             raise InputError(f"{table} line {number}: label {label} of {image} is not in 1..7; mend the line.")
-        if image not in in_folder:
+        if _bare(image) not in in_folder:
             raise InputError(f"{folder / label / image} is listed in {table} line {number} but missing; restore "
                              "the file or remove the line.")
-        if in_folder[image] != label:
-            raise InputError(f"{table} line {number} says label {label} for {image}, but it lies in folder "
-                             f"{in_folder[image]}; move it or mend the line.")
-    unlisted = sorted(set(in_folder) - listed)
+        if (there := in_folder[_bare(image)][0]) != label:
+            raise InputError(f"{table} line {number} says label {label} for {image}, but it lies in folder {there}; "
+                             "move it or mend the line.")
+    unlisted = sorted(file for name, file in in_folder.items() if name not in listed)
     if unlisted:
         more = f" (nor are {len(unlisted) - 1} more)" if len(unlisted) > 1 else ""
-        raise InputError(f"{folder / in_folder[unlisted[0]] / unlisted[0]} is not listed in {table}{more}; add or "
-                         "remove it.")
+        raise InputError(f"{folder / unlisted[0]} is not listed in {table}{more}; add or remove it.")
 
 
 def _rows(table: pd.DataFrame, files: list[str]) -> pd.DataFrame:
@@ -202,7 +210,8 @@ def _numbers(table: pd.DataFrame, files: list[str], names: list[str] | None) -> 
     try:
         values = np.stack(columns, axis=1).astype(np.float64)
     except ValueError as error:
-        raise InputError(f"{table.attrs['path']} holds something that is not a number ({error}).") from None
+        raise InputError(f"{table.attrs['path']} holds something that is not a number ({one_line(error)}); "
+                         "mend it.") from None
     if not np.isfinite(values).all():
         raise InputError(f"{table.attrs['path']} has an empty or infinite value; fill it in or remove the file.")
     return values

@@ -35,8 +35,10 @@ class FaceSplit:
     landmarks: np.ndarray | None = None
     identity: np.ndarray | None = None
     votes: np.ndarray | None = None
-    pictures: Pictures | None = field(default=None, repr=False)  # shared by subsets
-    positions: np.ndarray | None = field(default=None, repr=False)  # of this split's faces in `pictures`
+    # Shared by subsets; of `paths`, unless given.
+    pictures: Pictures = field(default=None, repr=False)  # type: ignore[assignment]
+    # Of this split's faces in `pictures`; all of them in their order, unless given.
+    positions: np.ndarray = field(default=None, repr=False)  # type: ignore
 
     def __post_init__(self) -> None:
         if self.pictures is None:

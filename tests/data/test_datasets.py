@@ -1,7 +1,10 @@
 """Every layout opens, every broken set is answered by one sentence that names what is wrong."""
 
+import ast
+import hashlib
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,10 +12,11 @@ import pytest
 from face_sets import picture, rafdb
 from PIL import Image
 
+import poster_ada.data
 from poster_ada.data.__main__ import main
 from poster_ada.data.affectnet import AffectNet
-from poster_ada.data.check import DataWarning
 from poster_ada.data.datasets import open_dataset
+from poster_ada.data.findings import DataWarning
 from poster_ada.data.folders import ClassFolders
 from poster_ada.data.pictures import decode
 from poster_ada.data.rafdb import RAFDB_TEST_COUNTS, RAFDB_TRAIN_COUNTS, NumberedFolders, RafDb
@@ -84,6 +88,12 @@ def test_tables_beside_the_set(faces):
     assert dataset.test.landmarks[0, 0].tolist() == points[28, :2].tolist()
     assert dataset.train.quality[0] == 0 and dataset.test.quality[-1] == 1
     assert dataset.train.subset([4, 1]).identity.tolist() == [1, 0]
+    (faces / "quality.csv").write_text("file,quality\n,0.5\n")
+    with pytest.raises(InputError, match="quality.csv has no row for train_00001.jpg and 27 more"):
+        open_dataset(faces)
+    (faces / "quality.csv").write_text("file,quality\na,1\nb,2,3\n")
+    with pytest.raises(InputError, match="quality.csv is not a table [^\n]*; mend or remove it"):
+        open_dataset(faces)
     pd.DataFrame({"file": files[1:], "quality": 0.5}).to_csv(faces / "quality.csv", index=False)
     with pytest.raises(InputError, match="quality.csv has no row for train_00001.jpg"):
         open_dataset(faces)
@@ -194,13 +204,13 @@ BROKEN = {
     "no label": (lambda r: label_file(r).write_text("train_00001.jpg\n"), "line 1: expected a file name"),
     "twice": (lambda r: label_file(r).write_text("train_1.jpg 1\ntrain_1.jpg 2\n"), "line 2: train_1.jpg is listed a"),
     "neither split": (lambda r: label_file(r).write_text("valid_1.jpg 1\n"), "neither 'train' nor 'test'"),
+    "no file name": (lambda r: label_file(r).write_text("train\0.jpg 1\n"), "holds a character that no file name has"),
     "outside": (lambda r: label_file(r).write_text("train/../../x.jpg 1\n"), "leads out of the set's folder"),
     "missing picture": (lambda r: face_file(r).unlink(), "train_00003_aligned.jpg is listed but missing"),
     "truncated": (lambda r: cut(face_file(r)), "train_00003_aligned.jpg does not decode fully .*truncated"),
     "text": (lambda r: face_file(r).write_text("hello"), "train_00003_aligned.jpg is not a picture"),
     "empty file": (lambda r: face_file(r).write_text(""), "train_00003_aligned.jpg is not a picture"),
     "one pixel": (lambda r: picture(1, (1, 1)).save(face_file(r)), "train_00003_aligned.jpg is 1 x 1 pixels"),
-    "empty split": (lambda r: label_file(r).write_text("train_00001.jpg 1\n"), "has no test faces"),
     "empty label file": (lambda r: label_file(r).write_text(""), "has no training faces"),
     "binary label file": (lambda r: label_file(r).write_bytes(b"\xff\xfe\x00"), "cannot be read as text"),
 }
@@ -311,3 +321,145 @@ def test_validation_split_shares_no_person(tmp_path):
     faces.identity[:] = 1
     with pytest.raises(InputError, match="one person"):
         split_train_validation(faces)
+
+
+@pytest.mark.parametrize("line", [
+    "train_00003.jpg 5 3", "train_00003.jpg\t5\t3", "train_00003.jpg 5 3 # occluded", "train_00003 3",
+    "3 train_00003.jpg", "train_00003.jpg,3", "train_00003.jpg " + "3" * 5000, "train_00003.jpg 3.0", "train_00003.jpg",
+])
+def test_a_line_of_any_other_form_than_name_and_number_is_named(faces, line):
+    lines = label_file(faces).read_text().splitlines()
+    lines[2] = line
+    label_file(faces).write_text("\n".join(lines))
+    with pytest.raises(InputError, match="line 3: expected a file name and a whole number"):
+        open_dataset(faces)
+
+
+def test_names_may_hold_blanks(faces):
+    lines = label_file(faces).read_text().splitlines()
+    face_file(faces).rename(face_file(faces, "train 3 기쁨"))
+    for line in ("train 3 기쁨.jpg 3", "train 3 기쁨\t3"):
+        lines[2] = line
+        label_file(faces).write_text("\n".join(lines), encoding="utf-8")
+        train = open_dataset(faces).train
+        assert train.labels[2] == 2 and train.files[2].startswith("train 3 기쁨")
+
+
+def write_counts(root, train, test):
+    lines = [f"{split}_{label}_{i}.jpg {label}" for split, counts in (("train", train), ("test", test))
+             for label, count in enumerate(counts, 1) for i in range(count)]
+    label_file(root).write_text("\n".join(lines))
+
+
+ALPHABETICAL = [RAFDB_CLASSES.index(name) for name in sorted(RAFDB_CLASSES)]
+
+
+@pytest.mark.parametrize("share, order, told", [
+    (1, ALPHABETICAL, "alphabetically;"), (1, [0, 2, 1, 3, 4, 5, 6],
+     "in another order (Fear has the count of Disgust, Disgust has the count of Fear);"), (1, range(7), None),
+    (5, ALPHABETICAL, "alphabetically;"), (5, [6, 0, 1, 2, 3, 4, 5], "in another order;"), (5, range(7), None),
+    (40, ALPHABETICAL, None),
+])
+def test_labels_in_another_order_are_told_by_their_counts(faces, share, order, told):
+    published = (RAFDB_TRAIN_COUNTS, RAFDB_TEST_COUNTS)
+    write_counts(faces, *([counts[label] // share for label in order] for counts in published))
+    sentences = open_dataset(faces, check=False).numbering()
+    assert len(sentences) == (2 if told else 0)
+    for sentence, split in zip(sentences, ("train", "test"), strict=False):
+        assert f"class counts of {split} are those of RAF-DB" in sentence and f"numbered {told}" in sentence
+
+
+@pytest.mark.filterwarnings("ignore::poster_ada.data.findings.DataWarning")
+def test_the_check_says_that_labels_are_in_another_order(faces, monkeypatch):
+    monkeypatch.setattr(RafDb, "published_counts", {"train": (1, 2, 3, 4, 5, 6, 7)})
+    write_counts(faces, (7, 6, 5, 4, 3, 2, 1), (1,) * 7)
+    for split, count in (("train", 7), ("test", 1)):
+        for label in range(1, 8):
+            for i in range(count):
+                picture(100 * label + i + 1000 * (split == "test")).save(face_file(faces, f"{split}_{label}_{i}"))
+    monkeypatch.setattr("poster_ada.data.layouts.ENOUGH_TO_TELL", 20)
+    with pytest.warns(DataWarning, match="class counts of train are those of RAF-DB"):
+        open_dataset(faces)
+
+
+@pytest.mark.parametrize("name, picture_name", [
+    ("train_00003_aligned.jpg", "train_00003_aligned.jpg"), ("train_00003.jpg", "train_00003.jpg"),
+    ("train_00003.jpg", "train_00003_aligned.png"), ("train_00003.jpg", "train_00003_aligned.JPG"),
+    ("train_00003.jpg", "train_00003.PNG"), ("train_00003_aligned.png", "train_00003.jpeg"),
+])
+def test_rafdb_names_with_and_without_aligned_and_any_suffix(faces, name, picture_name):
+    face_file(faces).unlink()
+    target = face_file(faces).with_name(picture_name)
+    picture(77).save(target)
+    text = label_file(faces).read_text().replace("train_00003.jpg", name)
+    label_file(faces).write_text(text)
+    quality = pd.DataFrame({"file": text.split()[::2], "quality": np.linspace(0, 1, 42)})
+    quality.to_csv(faces / "quality.csv", index=False)
+    dataset = open_dataset(faces)
+    assert dataset.train.paths[2].name == picture_name and dataset.train.labels[2] == 2
+    assert dataset.train.files[2] == name and dataset.train.quality[2] == pytest.approx(2 / 41)
+    assert not dataset.notes and not dataset.passed_over
+
+
+def test_two_pictures_for_one_name_and_one_picture_listed_twice_are_refused(faces):
+    lines = label_file(faces).read_text()
+    label_file(faces).write_text(lines + "train_00003_aligned.jpg 3\n")
+    with pytest.raises(InputError, match=r"train_00003_aligned.jpg is listed a second time \(first as train_00003.jpg"):
+        open_dataset(faces)
+    label_file(faces).write_text(lines)
+    face_file(faces).rename(face_file(faces).with_suffix(".png"))
+    shutil.copy(face_file(faces).with_suffix(".png"), face_file(faces).with_name("train_00003.png"))
+    with pytest.raises(InputError, match="not clear which of them is train_00003.jpg"):
+        open_dataset(faces)
+
+
+def test_pictures_outside_the_label_file_and_other_files_are_counted_and_named(faces, capsys):
+    picture(99).save(face_file(faces, "train_09999"))
+    (face_file(faces).parent / "faces.heic").write_text("")
+    (face_file(faces).parent / "Thumbs.db").write_text("")
+    label_file(faces).rename(label_file(faces).with_name("list_partition_label.txt"))  # a common correction
+    with pytest.warns(DataWarning) as told:
+        open_dataset(faces)
+    sentences = " ".join(str(warning.message) for warning in told)
+    assert "1 of the pictures in Image/aligned/ are not in the label file" in sentences
+    assert "train_09999_aligned.jpg" in sentences
+    assert "1 file among the pictures (.heic) passed over" in sentences and "Thumbs" not in sentences
+
+
+@pytest.mark.filterwarnings("ignore::poster_ada.data.findings.DataWarning")
+def test_a_set_with_one_split_opens_for_those_who_need_no_other(faces, capsys):
+    text = label_file(faces).read_text()
+    for split, other in (("train", "test"), ("test", "train")):
+        label_file(faces).write_text("".join(line for line in text.splitlines(True) if line.startswith(split)))
+        with pytest.raises(InputError, match=f"has no {other}"):
+            open_dataset(faces)
+        dataset = open_dataset(faces, needs=(split,))
+        assert len(getattr(dataset, other)) == 0 and list(dataset.splits) == [split]
+        with pytest.raises(SystemExit) as stop:
+            main(["check", str(faces)])
+        assert stop.value.code == 0 and f"there is no {other} split" in capsys.readouterr().out
+        dataset.fingerprint()
+
+
+def test_fingerprint_is_that_of_version_0_1(faces):
+    dataset = open_dataset(faces, check=False)
+    digest = hashlib.sha256()
+    for split in (dataset.train, dataset.test):
+        for name, path, label in zip(split.files, split.paths, split.labels, strict=True):
+            digest.update(f"{name} {label} {path.stat().st_size}\n".encode())
+    assert dataset.fingerprint() == digest.hexdigest()[:16]
+    relabel(faces, "test_0001.jpg", 7)
+    assert open_dataset(faces, check=False).fingerprint() != dataset.fingerprint()
+    assert open_dataset(faces, check=False).train.fingerprint() == dataset.train.fingerprint()
+    face_file(faces).unlink()
+    with pytest.raises(InputError, match="train_00003_aligned.jpg is listed but cannot be read"):
+        dataset.fingerprint()
+
+
+def test_importing_the_package_and_reading_flags_loads_nothing_heavy(tmp_path):
+    root = Path(poster_ada.data.__file__).parent
+    assert not [line for line in (root / "__init__.py").read_text(encoding="utf-8").splitlines() if "import " in line
+                and line.startswith(("import", "from"))]
+    module = ast.parse((root / "__main__.py").read_text(encoding="utf-8"))
+    imported = {node.module for node in module.body if isinstance(node, ast.ImportFrom)}
+    assert {name for name in imported if name.startswith("poster_ada")} == {"poster_ada.errors"}

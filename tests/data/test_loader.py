@@ -5,7 +5,9 @@ import pytest
 import torch
 from face_sets import rafdb
 
-from poster_ada.data import EvaluationTransform, FaceLoader, TrainingTransform, open_dataset
+from poster_ada.data.datasets import open_dataset
+from poster_ada.data.loader import FaceLoader
+from poster_ada.data.transforms import EvaluationTransform, TrainingTransform
 from poster_ada.errors import InputError
 
 

@@ -1,0 +1,74 @@
+"""Every command answers at once, in one spelling, and says what is wrong in one sentence."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from poster_ada.__main__ import COMMANDS, main
+
+NO_TORCH = """
+import runpy, sys
+sys.argv = ["poster-ada", *sys.argv[1:]]
+try:
+    runpy.run_module("poster_ada", run_name="__main__", alter_sys=True)
+except SystemExit as stopped:
+    status = stopped.code or 0
+else:
+    status = 0
+loaded = [name for name in ("torch", "torchvision", "pandas", "matplotlib") if name in sys.modules]
+print("loaded:", *loaded)
+sys.exit(status)
+"""
+
+
+def run(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", NO_TORCH, *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help_loads_no_torch(words):
+    done = run(*words)
+    assert done.returncode == 0 and done.stdout.rstrip().endswith("loaded:"), done.stdout[-300:] + done.stderr
+    assert "usage:" in done.stdout
+
+
+@pytest.mark.parametrize("words", [
+    ["train", "--nonsense"], ["train", "--epochs", "many"], ["train", "--epochs", "-1"], ["train", "--lr", "nan"],
+    ["train", "--gpu", "first"], ["test"], ["study", "--only", "nothing-like-this", "--data", "x"], ["data"],
+    ["nothing"],
+], ids=" ".join)
+def test_a_wrong_flag_is_one_sentence_at_once(words):
+    done = run(*words)
+    assert done.returncode not in (0, None) and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ") and done.stdout.rstrip().endswith("loaded:"), done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_flag_is_shown_in_one_spelling(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = re.findall(r"^  (--[\w-]+|-\w(?: [A-Z]+)?, --[\w-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert not [flag for flag in shown if "_" in flag] and len(shown) == len(set(shown))
+
+
+def test_old_names_give_a_hint():
+    import poster_ada
+
+    with pytest.raises(AttributeError, match=r"poster_ada.create_model\('large'"):
+        poster_ada.Poster.from_preset("large", head="adaface")
+    with pytest.raises(AttributeError, match="summary_table"):
+        poster_ada.summary  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        poster_ada.nothing  # noqa: B018
+
+
+def test_exports_are_no_modules():
+    from pathlib import Path
+
+    import poster_ada
+
+    places = list(Path(poster_ada.__file__).parent.rglob("*"))
+    assert not set(poster_ada.__all__) & {place.stem for place in places if place.suffix == ".py" or place.is_dir()}
+    assert all(getattr(poster_ada, name) is not None for name in poster_ada.__all__)
