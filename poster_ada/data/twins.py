@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from weakref import WeakKeyDictionary
 
 import imagehash
 import numpy as np
@@ -31,14 +32,17 @@ REACH = 2  # pixels by which the comparison of pixels may shift further
 FARTHEST = 10  # differing bits of 64: re-encoding changes 0 to 4, 1 pair of different faces in 5,000 has as few as 10
 LIKE = 0.95  # correlation of pixels from which two pictures are one; see above
 
+_FOUND: WeakKeyDictionary[Dataset, np.ndarray] = WeakKeyDictionary()  # many runs ask about one open set
 PRODUCTS = 1 << 24  # of pairs of hashes at a time: 64 MB
 
 
 def twins_in_train(dataset: Dataset) -> np.ndarray:
     """bool (N_test,): whether the training split holds an equal picture or a near copy of each test face."""
-    twins = _equal_in_train(dataset)
-    twins[list(near_copies_in_train(dataset))] = True
-    return twins
+    if dataset not in _FOUND:
+        twins = _equal_in_train(dataset)
+        twins[list(near_copies_in_train(dataset))] = True
+        _FOUND[dataset] = twins
+    return _FOUND[dataset]
 
 
 def near_copies_in_train(dataset: Dataset) -> dict[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,15 +24,12 @@ def fold_batch_norms(module: nn.Module) -> None:
     """
     parts: list[Any] = list(module.modules())
     for part in parts:
-        if isinstance(part, nn.Sequential):
-            pairs = [(part, str(i), str(i + 1)) for i in range(len(part) - 1)]
-        else:
-            pairs = [(part, "conv", "bn")] if isinstance(part, ConvBlock) else []
-        for parent, first, second in pairs:
-            conv, norm = getattr(parent, first), getattr(parent, second)
+        names = list(dict(part.named_children())) if isinstance(part, nn.Sequential | ConvBlock) else []
+        for first, second in pairwise(names):
+            conv, norm = getattr(part, first), getattr(part, second)
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, first, fuse_conv_bn_eval(conv, norm))
-                setattr(parent, second, nn.Identity())
+                setattr(part, first, fuse_conv_bn_eval(conv, norm))
+                setattr(part, second, nn.Identity())
 
 
 class Float32Output(nn.Module):

@@ -23,6 +23,7 @@ from poster_ada.data.loader import FaceLoader
 from poster_ada.data.pictures import WORKERS
 from poster_ada.data.splits import FaceSplit, split_train_validation
 from poster_ada.data.transforms import TrainingTransform
+from poster_ada.data.twins import twins_in_train
 from poster_ada.devices import choose_device
 from poster_ada.errors import InputError
 from poster_ada.evaluation.metrics import compute_metrics
@@ -315,18 +316,24 @@ def finish(run: Run, record: dict, dataset: Dataset, config: TrainConfig, device
     predictions = predict_split(run.model("best"), dataset.test, device, batch_size=config.val_batch_size, quiet=True)
     write_predictions(predictions, run.path / "predictions.csv")
     epoch, log = read_own(run.path / "best.safetensors")[0]["training"]["epoch"], run.log
-    run.write("record.json", record | {
+    record |= {
         "finished": True, "best_epoch": epoch, "selection_accuracy": log["validation_accuracy"][epoch - 1],
         "test": compute_metrics(predictions), "median_images_per_second": log["images_per_second"].median(),
-    })
+    }
+    if (twins := twins_in_train(dataset)).any() and not twins.all():
+        record["test_without_twins"] = compute_metrics(predictions[~twins])
+    run.write("record.json", record)
 
 
 def result_lines(run: Run) -> str:
     """What a finished run found, and how to look closer."""
     record = run.record
+    alone = record.get("test_without_twins")
     return (
         f"epoch {record['best_epoch']} was chosen on {record['selected_on']}.\n"
         f"Test accuracy: {record['test']['accuracy']:.4f} ({record['data']}, {record['test']['faces']} faces)\n"
+        + (f"Without the test faces that have a twin in training: {alone['accuracy']:.4f} ({alone['faces']} faces)\n"
+           if alone else "") +
         f"Everything is in {run.path}; evaluate with: "
         f"python -m poster_ada.test --data {run.config.data} --checkpoint {run.path / 'best.safetensors'} -p"
     )

@@ -462,4 +462,4 @@ def test_importing_the_package_and_reading_flags_loads_nothing_heavy(tmp_path):
                 and line.startswith(("import", "from"))]
     module = ast.parse((root / "__main__.py").read_text(encoding="utf-8"))
     imported = {node.module for node in module.body if isinstance(node, ast.ImportFrom)}
-    assert {name for name in imported if name.startswith("poster_ada")} == {"poster_ada.errors"}
+    assert {name for name in imported if name.startswith("poster_ada")} == {"poster_ada.errors", "poster_ada.flags"}

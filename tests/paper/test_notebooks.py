@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poster_ada.paper import notebooks
 from poster_ada.expressions import RAFDB_CLASSES
+from poster_ada.paper import notebooks
 from poster_ada.paper.figures import NOTEBOOKS
 
 PER_CLASS = {"train": 10, "test": 4}
