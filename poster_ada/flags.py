@@ -53,7 +53,7 @@ def add_settings(
     for name in names:
         field, kind = declared[name], kind_of(config_class, name)
         others = [f"{word} {values[name]}" for word, values in (other_defaults or {}).items() if name in values]
-        defaults = "; ".join([*([] if field.default is None else [str(field.default)]), *others])
+        defaults = "; ".join([*([] if field.default in (None, "") else [str(field.default)]), *others])
         text = field.metadata["help"] + (f" (default {defaults})" if defaults else "")
         how: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
         if field.metadata["choices"]:

@@ -14,7 +14,7 @@ from poster_ada.data.named_sets import NAMED_SETS
 from poster_ada.devices import DEVICES, gpu_numbers, visible_to_children
 from poster_ada.errors import InputError, command
 from poster_ada.flags import CommandParser, add_settings, given_settings
-from poster_ada.model.config import HEADS, PRESETS, PosterConfig
+from poster_ada.model.config import HEADS, PRESETS, PosterConfig, size_name
 from poster_ada.training.recipe import HEAD_RECIPES, SCHEDULES, VARIANTS, TrainConfig, fit_recipe
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def parser() -> CommandParser:
                        "the one that this project's study found (default mlp)")
     add_settings(model, PosterConfig, ("margin", "scale", "concentration", "t_alpha", "norm_source", "channel_order"))
     model.add_argument("--variant", choices=tuple(VARIANTS), help="the report's w/MLP, w/IRf or w/DA")
-    add_settings(model, TrainConfig, ("pretrained",))
+    add_settings(model, TrainConfig, ("checkpoint", "pretrained"))
     recipe = p.add_argument_group("recipe")
     add_settings(recipe, TrainConfig, (
         "epochs", "batch_size", "val_batch_size", "lr", "gamma", "optimizer", "momentum", "rho", "label_smoothing",
@@ -77,7 +77,8 @@ def open_named_set(name: str | None, root: str | None, num_classes: int | None) 
                          "python -m poster_ada.train --demo")
     from poster_ada.data.datasets import open_dataset
 
-    dataset = open_dataset(place, num_classes=num_classes or (named.num_classes if name else None))
+    classes = num_classes or (named.num_classes if name else None)
+    dataset = open_dataset(place, num_classes=classes, needs=("train",))
     if name and not dataset.layout.startswith(named.layouts):
         raise InputError(f"{place} holds a set in the layout {dataset.layout}, not {name}; leave out --dataset, or "
                          "give that set's folder with --data.")
@@ -90,11 +91,18 @@ def configure(args: argparse.Namespace) -> tuple[TrainConfig, Dataset]:
     preset = given.pop("preset", None) or ("nano" if args.demo else "large")
     root = given.pop("data", None)
     TrainConfig.for_preset(preset, **given)  # a value out of range is told before faces are read
+    base = None
+    if args.checkpoint:
+        from poster_ada.checkpoints.create import load_checkpoint
+
+        base = load_checkpoint(args.checkpoint).config
+        if args.preset not in (None, preset := size_name(base)):
+            raise InputError(f"{args.checkpoint} is a {preset} model, not {args.preset}; leave out --preset.")
     if args.demo and not root and not Path(DEMO).is_dir():
         raise InputError(f"{DEMO} is not here: the demo faces come with the project's git clone, not with the package; "
                          "run this command inside a clone, or give a face set with --data.")
     dataset = open_named_set(args.dataset, root or (DEMO if args.demo else None), args.classes)
-    return fit_recipe(dataset, preset, **(VARIANTS.get(args.variant, {}) | given)), dataset
+    return fit_recipe(dataset, preset, base=base, **(VARIANTS.get(args.variant, {}) | given)), dataset
 
 
 def launch(gpus: list[int], argv: Sequence[str]) -> int:

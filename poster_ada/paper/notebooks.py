@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from poster_ada.errors import InputError
 
+KERNEL = "poster-ada"
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAPER = CHECKOUT / "report" / "report.typ"
 STUDY = CHECKOUT / "results" / "study.typ"  # the section on real faces, once the study has written it
@@ -28,6 +33,29 @@ def accepted_parameters(notebook: nbformat.NotebookNode) -> set[str]:
     """Names that the notebook's cell tagged `parameters` assigns."""
     cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     return set(re.findall(r"^(\w+) =", cell.source, re.MULTILINE))
+
+
+@contextmanager
+def own_kernel() -> Iterator[str]:
+    """The name of a kernel that runs this very interpreter, for as long as the block lasts.
+
+    `python3` may be anything where JUPYTER_PATH is set, as on a JupyterHub.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "kernels" / KERNEL
+        place.mkdir(parents=True)
+        (place / "kernel.json").write_text(json.dumps({
+            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            "display_name": KERNEL, "language": "python",
+        }), encoding="utf-8")
+        before = os.environ.get("JUPYTER_PATH")
+        os.environ["JUPYTER_PATH"] = os.pathsep.join([folder, *([before] if before else [])])
+        try:
+            yield KERNEL
+        finally:
+            os.environ.pop("JUPYTER_PATH")
+            if before:
+                os.environ["JUPYTER_PATH"] = before
 
 
 def run_notebook(source: Path, target: Path, parameters: dict[str, Any], folder: Path) -> None:
@@ -44,10 +72,11 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], folder:
     failed = target.with_suffix(".failed.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(
-            source, failed, {name: value for name, value in parameters.items() if name in known},
-            kernel_name="python3", cwd=folder, progress_bar=False, extra_arguments=["--IPKernelApp.log_level=40"],
-        )
+        with own_kernel() as kernel:
+            papermill.execute_notebook(
+                source, failed, {name: value for name, value in parameters.items() if name in known},
+                kernel_name=kernel, cwd=folder, progress_bar=False, extra_arguments=["--IPKernelApp.log_level=40"],
+            )
     except PapermillExecutionError as error:
         raise NotebookFailed(
             f"{source.name} stopped in cell {error.cell_index + 1} with {error.ename}: {error.evalue} "

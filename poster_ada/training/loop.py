@@ -6,6 +6,7 @@ One process per GPU through Hugging Face Accelerate (torch DDP underneath); no c
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+import poster_ada
 from poster_ada.checkpoints.own import STATE_PREFIX, read_own, save_checkpoint
 from poster_ada.checkpoints.pretrained import load_pretrained_parts
+from poster_ada.checkpoints.start import start_from
 from poster_ada.data.datasets import open_dataset
 from poster_ada.data.layouts import Dataset
 from poster_ada.data.loader import FaceLoader
@@ -184,7 +187,7 @@ def train(
     Raises:
         InputError: the data, the settings or the run's folder do not fit together.
     """
-    dataset = dataset or open_dataset(config.data)
+    dataset = dataset or open_dataset(config.data, needs=("train",))
     if dataset.class_names != config.model.class_names:
         raise InputError(
             f"{dataset.root} has the classes {', '.join(dataset.class_names)}; the model has "
@@ -217,7 +220,8 @@ def train(
     dtype = resolve_precision(config.precision, device_here, config.model)
     torch.manual_seed(config.seed)
     model = Poster(config.model)
-    loaded = load_pretrained_parts(model, config.pretrained)
+    loaded = (start_from(model, config.checkpoint) if config.checkpoint
+              else load_pretrained_parts(model, config.pretrained))
     training, selection, selected_on = selection_splits(config, dataset)
     transform = TrainingTransform(config.model.image_size, config.model.stream_size, config.model.channel_order,
                                   augmentation=config.augmentation)
@@ -247,6 +251,9 @@ def train(
         "starting_weights": weights, "precision": str(dtype).removeprefix("torch."), "processes": world,
         "environment": environment(), "finished": False,
     }
+    if main and not quiet and poster_ada.SPINS_AS_IT_LIKES and device_here.type == "cpu":
+        print("note: torch was loaded before poster_ada, so its threads spin while they wait; on a busy machine import "
+              "poster_ada first, or set GOMP_SPINCOUNT=1000.", file=sys.stderr)
     if main:
         run.write("config.json", config.to_dict())
         run.write("record.json", record)
@@ -292,6 +299,8 @@ def train(
 def selection_splits(config: TrainConfig, dataset: Dataset) -> tuple[FaceSplit, FaceSplit, str]:
     """Faces to train on, faces that choose the best epoch, and in words which those are."""
     if config.select_on == "test":
+        if not len(dataset.test):
+            raise InputError(f"{dataset.root} has no test split to choose the best epoch on; leave out --select-on.")
         return dataset.train, dataset.test, "the TEST split, the published way: its accuracy is optimistic"
     if dataset.validation is not None:
         return dataset.train, dataset.validation, "the set's own validation split"
@@ -312,28 +321,34 @@ def epoch_line(row: dict, epochs: int) -> str:
 
 
 def finish(run: Run, record: dict, dataset: Dataset, config: TrainConfig, device: torch.device) -> None:
-    """Evaluate the chosen model on the test split, once, and close the record."""
-    predictions = predict_split(run.model("best"), dataset.test, device, batch_size=config.val_batch_size, quiet=True)
-    write_predictions(predictions, run.path / "predictions.csv")
+    """Evaluate the chosen model on the test split, once, where the set has one, and close the record."""
     epoch, log = read_own(run.path / "best.safetensors")[0]["training"]["epoch"], run.log
     record |= {
         "finished": True, "best_epoch": epoch, "selection_accuracy": log["validation_accuracy"][epoch - 1],
-        "test": compute_metrics(predictions), "median_images_per_second": log["images_per_second"].median(),
+        "median_images_per_second": log["images_per_second"].median(),
     }
-    if (twins := twins_in_train(dataset)).any() and not twins.all():
-        record["test_without_twins"] = compute_metrics(predictions[~twins])
+    if len(dataset.test):
+        predictions = predict_split(
+            run.model("best"), dataset.test, device, batch_size=config.val_batch_size, quiet=True)
+        write_predictions(predictions, run.path / "predictions.csv")
+        record["test"] = compute_metrics(predictions)
+        if (twins := twins_in_train(dataset)).any() and not twins.all():
+            record["test_without_twins"] = compute_metrics(predictions[~twins])
     run.write("record.json", record)
 
 
 def result_lines(run: Run) -> str:
     """What a finished run found, and how to look closer."""
-    record = run.record
-    alone = record.get("test_without_twins")
-    return (
-        f"epoch {record['best_epoch']} was chosen on {record['selected_on']}.\n"
-        f"Test accuracy: {record['test']['accuracy']:.4f} ({record['data']}, {record['test']['faces']} faces)\n"
-        + (f"Without the test faces that have a twin in training: {alone['accuracy']:.4f} ({alone['faces']} faces)\n"
-           if alone else "") +
-        f"Everything is in {run.path}; evaluate with: "
-        f"python -m poster_ada.test --data {run.config.data} --checkpoint {run.path / 'best.safetensors'} -p"
-    )
+    record, lines = run.record, []
+    lines.append(f"epoch {record['best_epoch']} was chosen on {record['selected_on']}.")
+    if "test" in record:
+        lines.append(f"Test accuracy: {record['test']['accuracy']:.4f} ({record['data']}, {record['test']['faces']} "
+                     "faces)")
+    else:
+        lines.append(f"Validation accuracy: {record['selection_accuracy']:.4f} ({record['data']} has no test split)")
+    if alone := record.get("test_without_twins"):
+        lines.append(f"Without the test faces that have a twin in training: {alone['accuracy']:.4f} "
+                     f"({alone['faces']} faces)")
+    lines.append(f"Everything is in {run.path}; evaluate with: python -m poster_ada.test --data {run.config.data} "
+                 f"--checkpoint {run.path / 'best.safetensors'} -p")
+    return "\n".join(lines)

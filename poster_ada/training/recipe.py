@@ -32,6 +32,8 @@ class TrainConfig:
     preset: str = "large"  # where `model` started from
     data: str = "data/raf-basic"
     pretrained: str = setting("models/pretrain", "folder with ir50.pth and mobilefacenet_model_best.pth.tar")
+    checkpoint: str = setting("", "file whose weights training starts from, published or this project's; its size is "
+                              "taken, and its head's weights for classes of the same name")
     augmentation: str = setting("published", "; ".join(f"{name}: {text}" for name, text in AUGMENTATIONS.items()),
                                 choices=AUGMENTATIONS)
     balanced: bool = setting(False, "draw every class equally often, as published for AffectNet")
@@ -62,12 +64,15 @@ class TrainConfig:
                              "only 'camera' knows the quality that it asks for.")
 
     @classmethod
-    def for_preset(cls, preset: str, schedule: str = "full", **choices: Any) -> TrainConfig:
+    def for_preset(
+        cls, preset: str, schedule: str = "full", base: PosterConfig | None = None, **choices: Any
+    ) -> TrainConfig:
         """The recipe for a model preset: `TrainConfig.for_preset("nano", data="data/demo", head="adaface", seed=1)`.
 
         Args:
             preset: `nano`, `small`, `base` or `large`; `nano` has schedules of its own, made for random weights.
             schedule: one of `SCHEDULES`; a preset without one of that name keeps its full one.
+            base: model to start from instead of the preset's, as that of a checkpoint.
             choices: fields of `TrainConfig` and of `PosterConfig`. Fields left out keep the preset's values. `head` may
                 also name one of `HEAD_RECIPES`, whose settings apply unless they are given here.
 
@@ -75,13 +80,13 @@ class TrainConfig:
             InputError: there is no such preset, schedule or field, or a value is out of its range.
         """
         choices = _with_head_recipe(choices)
-        if preset not in PRESETS:
+        if preset not in PRESETS and base is None:
             raise InputError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}.")
         own = {f.name for f in fields(cls)} - {"model", "preset"}
         of_model = {key: value for key, value in choices.items() if key not in own}
         if unknown := set(of_model) - {f.name for f in fields(PosterConfig)}:
             raise InputError(f"there is no setting {', '.join(sorted(unknown))} in the model or the recipe.")
-        model = replace(PRESETS[preset], **({"class_names": ()} | of_model))
+        model = replace(base or PRESETS[preset], **({"class_names": ()} | of_model))
         return cls(model=model, preset=preset, **(scheduled(preset, schedule) | {
             key: value for key, value in choices.items() if key in own
         }))
@@ -102,9 +107,10 @@ class TrainConfig:
         """Eight hexadecimal digits that two runs share only if settings, data and pretrained weights are the same.
 
         Args:
-            data, pretrained: fingerprints of their content, which stand here in place of their paths.
+            data, pretrained: fingerprints of the faces and of what training starts from, in place of their paths.
         """
         content = self.to_dict() | {"data": data, "pretrained": pretrained}
+        del content["checkpoint"]  # of the pretrained weights, as those are known by their content
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -150,12 +156,15 @@ def _with_head_recipe(choices: Mapping[str, Any]) -> dict[str, Any]:
     return dict(choices) if named is None else named | {key: value for key, value in choices.items() if key != "head"}
 
 
-def fit_recipe(dataset: Dataset, preset: str, schedule: str = "full", **choices: Any) -> TrainConfig:
+def fit_recipe(
+    dataset: Dataset, preset: str, schedule: str = "full", base: PosterConfig | None = None, **choices: Any
+) -> TrainConfig:
     """The one place where a recipe is fitted to a face set: its classes, channel order and published variant.
 
     What is given wins over the preset's schedule, which wins over what the published system did on this set.
 
     Args:
+        base: model to go on from, whose channel order and variant stay; else the preset's.
         choices: fields of `TrainConfig` and `PosterConfig`; one that is None is not given.
 
     Raises:
@@ -165,4 +174,9 @@ def fit_recipe(dataset: Dataset, preset: str, schedule: str = "full", **choices:
     published = {**dataset.variant, **dataset.head_variant.get(given.get("head", "mlp"), {})}
     fitted = {"data": str(dataset.root), "channel_order": dataset.channel_order, "class_names": dataset.class_names,
               "num_classes": len(dataset.class_names)}
-    return TrainConfig.for_preset(preset, schedule, **(published | fitted | scheduled(preset, schedule) | given))
+    if base is not None:
+        of_model = {f.name for f in fields(PosterConfig)} - {"class_names", "num_classes"}
+        published, fitted = ({key: value for key, value in values.items() if key not in of_model}
+                             for values in (published, fitted))
+    choices = published | fitted | scheduled(preset, schedule) | given
+    return TrainConfig.for_preset(preset, schedule, base, **choices)

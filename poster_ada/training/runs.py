@@ -118,11 +118,15 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
     """Model and recipe settings side by side, as JSON gives them back, without what may differ in one run."""
     flat = values | values["model"]
     return json.loads(json.dumps({key: value for key, value in flat.items()
-                                  if key not in ("model", "epochs", "data", "pretrained")}))
+                                  if key not in ("model", "epochs", "data", "pretrained", "checkpoint")}))
 
 
 def pretrained_fingerprint(config: TrainConfig) -> str:
-    """SHA-256 over the pretrained files that a run with this configuration starts from."""
+    """SHA-256 over the files whose weights a run with this configuration starts from."""
+    if config.checkpoint:
+        if not Path(config.checkpoint).is_file():
+            raise InputError(f"there is no checkpoint file {config.checkpoint} to start from.")
+        return sha256_of(config.checkpoint)
     digests = [sha256_of(path) for path in pretrained_files(config.model, config.pretrained)]
     return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
 

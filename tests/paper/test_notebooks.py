@@ -1,7 +1,9 @@
 """Every notebook from top to bottom at its smallest size, the paper from what they leave, and what a failure says."""
 
 import json
+import os
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -44,8 +46,8 @@ def workplace(tmp_path_factory):
     write_faces(folder / "tiny")
     parameters = {"data": "tiny", "epochs": 1, "seeds": [1, 2], "device": "cpu", "fast": True}
     for name in NOTEBOOKS:
-        notebooks.run_notebook(notebooks.CHECKOUT / "notebooks" / f"{name}.ipynb", folder / "executed" / f"{name}.ipynb",
-                            parameters, folder)
+        source = notebooks.CHECKOUT / "notebooks" / f"{name}.ipynb"
+        notebooks.run_notebook(source, folder / "executed" / f"{name}.ipynb", parameters, folder)
     return folder
 
 
@@ -114,6 +116,21 @@ def test_failing_notebook_names_cell_and_error(tmp_path):
     kept = nbformat.read(tmp_path / "out" / "07_broken.failed.ipynb", as_version=4)
     assert any(output.get("text") == "faces\n" for cell in kept.cells if cell.cell_type == "code"
                for output in cell.outputs)
+
+
+def test_notebooks_run_in_this_interpreter_whatever_python3_is(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "jupyter" / "kernels" / "python3"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "kernel.json").write_text(json.dumps({"argv": ["/nowhere/python"], "display_name": "other",
+                                                       "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    cells = [nbformat.v4.new_code_cell("data = 'x'", metadata={"tags": ["parameters"]}),
+             nbformat.v4.new_code_cell("import sys; print(sys.executable)")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "which.ipynb")
+    notebooks.run_notebook(tmp_path / "which.ipynb", tmp_path / "out.ipynb", {}, tmp_path)
+    printed = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs[0].text
+    assert printed.strip() == notebooks.without_paths(sys.executable, tmp_path)
+    assert os.environ["JUPYTER_PATH"] == str(tmp_path / "jupyter")
 
 
 def test_cleaning_removes_paths_bars_and_live_output(tmp_path):

@@ -1,0 +1,55 @@
+"""Going on from a checkpoint on other faces: its weights, and its head's for the classes that both have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from poster_ada.checkpoints.create import load_checkpoint
+from poster_ada.data.labels import expression_of
+from poster_ada.errors import InputError
+from poster_ada.model.poster import Poster
+
+CLASS_AXIS = {"weight": 0, "bias": 0, "kernel": 1}  # of the heads' parameters
+
+
+@torch.no_grad()
+def start_from(model: Poster, path: str | Path) -> list[str]:
+    """Fill `model` with a checkpoint's weights.
+
+    Classes are matched by name, different words for one expression being the same. A class that the checkpoint does
+    not know keeps its random weights, and so does the whole head where it is of another kind.
+
+    Returns:
+        What was loaded, in words for the record.
+
+    Raises:
+        InputError: the file is no checkpoint, or its model has another size than `model`.
+    """
+    source = load_checkpoint(path)
+    ours, theirs = model.state_dict(), source.state_dict()
+    for name, value in ours.items():
+        if not name.startswith("head."):
+            if name not in theirs or theirs[name].shape != value.shape:
+                raise InputError(f"{path} is a model of another size or variant: {name} does not fit; train from it "
+                                 "with the settings it has.")
+            value.copy_(theirs[name])
+    loaded = [Path(path).name]
+    if model.config.head != source.config.head:
+        return [*loaded, f"without its {source.config.head} head"]
+    known = {_meaning(name): place for place, name in enumerate(source.config.class_names)}
+    pairs = [(place, known[_meaning(name)]) for place, name in enumerate(model.config.class_names)
+             if _meaning(name) in known]
+    here, there = (torch.tensor(places, dtype=torch.long) for places in zip(*pairs, strict=True)) if pairs else (
+        torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
+    for name, value in model.head.state_dict().items():
+        if name in CLASS_AXIS:
+            value.index_copy_(CLASS_AXIS[name], here, theirs[f"head.{name}"].index_select(CLASS_AXIS[name], there))
+        else:
+            value.copy_(theirs[f"head.{name}"])
+    return [*loaded, f"its head for {len(pairs)} of {model.config.num_classes} classes"]
+
+
+def _meaning(name: str) -> str:
+    return expression_of(name) or name
