@@ -1,6 +1,7 @@
 """Copies of test faces in the training split are found, other pictures are not called copies."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,11 @@ def faces(tmp_path):
 
 def test_different_pictures_are_no_copies(faces):
     assert near_copies_in_train(open_dataset(faces)) == {} and not twins_in_train(open_dataset(faces)).any()
+
+
+def test_rendered_heads_under_one_light_are_no_copies():
+    demo = Path(__file__).parents[1] / "data" / "demo"
+    assert near_copies_in_train(open_dataset(demo, check=False)) == {}
 
 
 @pytest.mark.parametrize("kind", COPIES)
