@@ -77,12 +77,9 @@ def open_named_set(name: str | None, root: str | None, num_classes: int | None) 
                          "python -m poster_ada.train --demo")
     from poster_ada.data.datasets import open_dataset
 
-    classes = num_classes or (named.num_classes if name else None)
-    dataset = open_dataset(place, num_classes=classes, needs=("train",))
-    if name and not dataset.layout.startswith(named.layouts):
-        raise InputError(f"{place} holds a set in the layout {dataset.layout}, not {name}; leave out --dataset, or "
-                         "give that set's folder with --data.")
-    return dataset
+    if name is None:
+        return open_dataset(place, num_classes=num_classes, needs=("train",))
+    return open_dataset(place, num_classes=num_classes or named.num_classes, needs=("train",), family=named.family)
 
 
 def configure(args: argparse.Namespace) -> tuple[TrainConfig, Dataset]:

@@ -6,15 +6,17 @@ from typing import NamedTuple
 
 
 class NamedSet(NamedTuple):
-    """A published set: its default folder, how many classes its name stands for, and the layouts that hold it."""
+    """A published set: its default folder, its family of layouts, and how many classes its name stands for."""
 
     root: str
+    family: str  # as `Dataset.family`
     num_classes: int
-    layouts: tuple[str, ...]  # what `Dataset.layout` starts with
 
 
 NAMED_SETS = {
-    "rafdb": NamedSet("data/raf-basic", 7, ("RAF-DB",)),
-    "affectnet": NamedSet("data/AffectNet", 7, ("AffectNet",)),
-    "affectnet8class": NamedSet("data/AffectNet", 8, ("AffectNet",)),
+    "rafdb": NamedSet("data/raf-basic", "rafdb", 7),
+    "affectnet": NamedSet("data/AffectNet", "affectnet", 7),
+    "affectnet8class": NamedSet("data/AffectNet", "affectnet", 8),
+    "ferplus": NamedSet("data/ferplus", "ferplus", 8),
+    "ferplus7class": NamedSet("data/ferplus", "ferplus", 7),
 }
