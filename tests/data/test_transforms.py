@@ -15,7 +15,7 @@ from poster_ada.data.resize import resize_on_grid
 from poster_ada.data.transforms import MEAN, STD, EvaluationTransform, TrainingTransform, draw_similarity, warped
 from poster_ada.errors import InputError
 
-GOLDEN = Path(__file__).parent / "golden" / "preprocess.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "preprocess.npz"
 
 
 def seeded(seed=0):

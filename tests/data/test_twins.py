@@ -59,7 +59,7 @@ def test_different_pictures_are_no_copies(faces):
 
 
 def test_rendered_heads_under_one_light_are_no_copies():
-    demo = Path(__file__).parents[1] / "data" / "demo"
+    demo = Path(__file__).parents[2] / "data" / "demo"
     assert near_copies_in_train(open_dataset(demo, check=False)) == {}
 
 
