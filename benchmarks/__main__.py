@@ -16,6 +16,7 @@ from statistics import median
 import pandas as pd
 import torch
 
+from benchmarks.busy import busy_rows
 from benchmarks.data_pipeline import pipelines
 from benchmarks.limit import multiply_rate, prediction_operations, step_operations
 from benchmarks.memory import peak_memory
@@ -104,6 +105,10 @@ class Bench:
             for row in rows:
                 row["rafdb_epoch_seconds"] = RAFDB_TRAINING_FACES / row["rate"]
             yield self.with_memory(rows, "training")
+
+    def busy(self) -> Iterator[list[dict]]:
+        if self.device.type == "cpu":
+            yield busy_rows(repeats=min(self.given.repeats, 3))
 
     def data(self) -> Iterator[list[dict]]:
         ways = pipelines(self.faces.train, self.device)

@@ -6,7 +6,6 @@ torch allocated.
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -41,11 +40,15 @@ def main(part: str, way: str, size: str, batch: str, device_name: str, folder: s
 
 
 def peak_resident() -> float:
-    """MiB. Linux's `getrusage` would also count the process that started this one."""
+    """MiB. Linux's `getrusage` would also count the process that started this one; Windows has none: NaN."""
     status = Path("/proc/self/status")
     if status.is_file():
         peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak.split()[1]) / 2**10
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

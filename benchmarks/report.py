@@ -12,7 +12,7 @@ from poster_ada.files import write_atomically
 from poster_ada.palette import NEUTRAL_COLOUR
 from poster_ada.paper import figures
 
-PARTS = ("limit", "inference", "training", "agreement", "data", "checkpoint")
+PARTS = ("limit", "inference", "training", "busy", "agreement", "data", "checkpoint")
 COLUMNS = ("part", "model", "batch", "way", "rate", "low", "high", "unit", "gain", "share_of_limit", "peak_mib",
            "rafdb_epoch_seconds", "faces", "agreement", "largest_difference")
 FORMATS = {"rate": "{:.4g}", "low": "{:.4g}", "high": "{:.4g}", "gain": "{:.2f} x", "share_of_limit": "{:.0%}",
