@@ -15,7 +15,7 @@ $(READY): pyproject.toml requirements.txt
 	touch $@
 
 test: $(READY) lint
-	$(BIN)/python -m pytest
+	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest
 
 lint: $(READY)
 	$(BIN)/ruff check .

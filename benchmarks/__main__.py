@@ -100,7 +100,8 @@ class Bench:
             if self.given.profile:
                 self.given.out.mkdir(parents=True, exist_ok=True)
                 text = time_by_operation(ways[rows[-1]["way"]], self.device)
-                (self.given.out / f"{self.machine}-{size}-step.txt").write_text(f"{size}, {rows[-1]['way']}\n{text}")
+                (self.given.out / f"{self.machine}-{size}-step.txt").write_text(
+                    f"{size}, {rows[-1]['way']}\n{text}", encoding="utf-8")
             del ways
             for row in rows:
                 row["rafdb_epoch_seconds"] = RAFDB_TRAINING_FACES / row["rate"]

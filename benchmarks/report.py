@@ -34,7 +34,7 @@ def write_report(rows: pd.DataFrame, folder: Path, machine: str) -> None:
     rows = rows.sort_values("part", key=lambda parts: parts.map(PARTS.index), kind="stable")
     rows = rows.reindex(columns=[name for name in COLUMNS if name in rows]).dropna(axis=1, how="all")
     write_atomically(path, lambda temporary: rows.to_csv(temporary, index=False, float_format="%.5g"))
-    write_atomically(path.with_suffix(".md"), lambda temporary: temporary.write_text(markdown(rows)))
+    write_atomically(path.with_suffix(".md"), lambda temporary: temporary.write_text(markdown(rows), encoding="utf-8"))
     timed = rows[rows["part"].isin(("inference", "training"))]
     if len(timed):
         draw(timed, folder / machine)

@@ -13,7 +13,7 @@ PUBLISHED = Path(__file__).parent / "published"
 
 def reported_results() -> dict[str, Any]:
     """The report's `table_1` (accuracies in percent), `confusion_row_normalised` and RAF-DB's `class_counts`."""
-    return json.loads((PUBLISHED / "reported_results.json").read_text())
+    return json.loads((PUBLISHED / "reported_results.json").read_text(encoding="utf-8"))
 
 
 def published_log() -> pd.DataFrame:
