@@ -165,5 +165,5 @@ def code_version() -> str:
 
 
 def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, cwd=folder)
+    done = subprocess.run(["git", *words], capture_output=True, encoding="utf-8", check=True, cwd=folder)
     return done.stdout.strip()
