@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from poster_ada.data.pictures import CACHE_BYTES, WORKERS
 from poster_ada.data.splits import FaceSplit
@@ -90,7 +91,8 @@ class FaceLoader:
         for number, (images, indices) in enumerate(zip(self._pictures(mine), mine, strict=True)):
             images = images.to(self.device, non_blocking=True)
             if isinstance(self.transform, TrainingTransform):
-                draw = self.transform.draw(len(batches[number]), *images.shape[2:], self._generator(1 + number))
+                height, width = images.shape[2:]
+                draw = self.transform.draw(len(batches[number]), height, width, self._generator(1 + number))
                 images = self.transform.apply(images, draw[parts[number]])
                 quality = self.transform.quality(draw[parts[number]])
             else:
@@ -123,7 +125,7 @@ class FaceLoader:
                                   collate_fn=faces.collate)
 
 
-class _Decoded:
+class _Decoded(TorchDataset):
     """Decodes faces by index: the map-style data set behind the workers when nothing is cached."""
 
     def __init__(self, split: FaceSplit, image_size: int) -> None:

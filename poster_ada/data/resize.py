@@ -27,7 +27,8 @@ def resize_exactly(images: Tensor, size: int) -> Tensor:
     result = np.empty((len(images), size, size, 3), np.uint8)
 
     def resize(index: int) -> None:
-        result[index] = Image.fromarray(pixels[index]).resize((size, size), Image.Resampling.BILINEAR)
+        picture = Image.fromarray(pixels[index]).resize((size, size), Image.Resampling.BILINEAR)
+        result[index] = np.asarray(picture)
 
     # A pool for each batch: one that lives longer would be dead, and waited for, in a forked process.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
