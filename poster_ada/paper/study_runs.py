@@ -45,7 +45,7 @@ class Study:
         self, dataset: Dataset, preset: str, folder: Path, epochs: int | None = None, device: str = "auto"
     ) -> None:
         self.dataset, self.preset, self.folder, self.epochs, self.device = dataset, preset, folder, epochs, device
-        self.fingerprint = dataset.fingerprint
+        self.fingerprint = dataset.fingerprint()
         self._degraded: tuple[list[str], DegradedFaces] | None = None
         self._demo: FaceSplit | None = None
 

@@ -145,7 +145,8 @@ def test_summary_finds_the_difference_and_the_best_level():
 
 
 def test_severity_zero_is_counted_on_the_faces_that_are_degraded(monkeypatch):
-    monkeypatch.setattr("poster_ada.evaluation.degraded.FACES", 10)  # of 100, of which the first 50 + seed + gap are right
+    # 10 of the 100 faces, of which the first 50 + seed + gap are right.
+    monkeypatch.setattr("poster_ada.evaluation.degraded.FACES", 10)
     severities = study_summary.severity_table(made_table(gap=2.0)).set_index(["setting", "kind", "severity"])
     assert severities.loc[("mlp", "blur", 0), "accuracy"] == 50  # places 0, 11, ..., 99, whatever the seed
     assert severities.loc[("mlp", "blur", 5), "accuracy"] == pytest.approx(45, abs=3)
