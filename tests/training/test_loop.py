@@ -309,7 +309,8 @@ def test_what_a_run_says(faces, tmp_path, capsys):
 
 def test_the_lines_of_an_epoch_and_of_a_result(scripted):
     row = {"epoch": 7, "train_loss": 1.23456, "train_accuracy": 0.5, "validation_loss": 2.0,
-           "validation_accuracy": 0.25, "validation_macro_f1": 0.125, "norm_quality_correlation": 0.333, "lr": 4e-5, "images_per_second": 99.6}
+           "validation_accuracy": 0.25, "validation_macro_f1": 0.125, "norm_quality_correlation": 0.333, "lr": 4e-5,
+           "images_per_second": 99.6}
     assert loop.epoch_line(row, 300) == (
         "epoch   7/300  loss 1.235  accuracy 0.500  | validation  loss 2.000  accuracy 0.2500  F1 0.125"
         "  norm-quality r +0.33  | lr 4.0e-05  100 faces/s")

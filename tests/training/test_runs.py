@@ -91,7 +91,8 @@ def test_pretrained_weights_have_a_fingerprint(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "expected"), [
-    ("RAF-DB basic", "raf-db-basic"), ("  my/faces: 2! ", "my-faces-2"), ("\uac00 \u00e9", "\uac00-\u00e9"), ("...", "faces"),
+    ("RAF-DB basic", "raf-db-basic"), ("  my/faces: 2! ", "my-faces-2"), ("\uac00 \u00e9", "\uac00-\u00e9"),
+    ("...", "faces"),
 ])
 def test_names_become_parts_of_file_names(name, expected):
     assert slug(name) == expected
