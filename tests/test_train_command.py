@@ -82,8 +82,8 @@ def test_published_flags_in_both_spellings_reach_the_configuration(faces, monkey
     for size in ("--batch_size", "--batch-size"):
         assert run("--data", faces, size, "100", "--val_batch_size=16", "--modeltype=small", "--optimizer=sgd",
                    "--lr=0.1", "--momentum", "0.8", "--epochs", "7", "--head", "adaface", "--margin", "0.75",
-                   "--norm-source", "pre_norm", "--variant", "da", "--gpu", "0", "--workers", "1", "--quiet", "--resume",
-                   "--run", "there", "--select-on", "test", "--seed", "9", "--compile") == 0
+                   "--norm-source", "pre_norm", "--variant", "da", "--gpu", "0", "--workers", "1", "--quiet",
+                   "--resume", "--run", "there", "--select-on", "test", "--seed", "9", "--compile") == 0
         config = seen.pop("config")
         assert (config.batch_size, config.val_batch_size, config.model.depth, config.optimizer) == (100, 16, 4, "sgd")
         assert (config.lr, config.momentum, config.epochs, config.augmentation) == (0.1, 0.8, 7, "adaface")

@@ -1,5 +1,6 @@
 """Faces degraded on purpose: which are chosen, what is counted, and what each norm knows of quality."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -106,15 +107,14 @@ def test_clean_faces_are_counted_once_among_all_kinds(tiny, monkeypatch):
     monkeypatch.setattr(degraded, "norms_by_source", ByBrightness())
     pixels = (200, 50, 10, 35, 20, 15)  # not in a line, so that weights matter
     found = measure_degraded(tiny(), by_severity(pixels), "cpu")
-    once = np.corrcoef([pixels[0], *pixels[1:] * len(SEVERITIES)], [1, *(1 - np.arange(1, 6) / 5).tolist() * len(SEVERITIES)])
-    each = np.corrcoef(pixels, 1 - np.arange(6) / 5)
+    quality = (1 - np.arange(6) / 5).tolist()
+    once = np.corrcoef([pixels[0], *pixels[1:] * len(SEVERITIES)], [1, *quality[1:] * len(SEVERITIES)])
+    each = np.corrcoef(pixels, quality)
     assert found["r_fused_all"] == pytest.approx(once[0, 1], abs=1e-4)
     assert found["r_fused_blur"] == pytest.approx(each[0, 1], abs=1e-4) != pytest.approx(once[0, 1], abs=1e-3)
 
 
 def test_quality_that_comes_with_the_faces_is_correlated_by_source(split, tiny):
-    from dataclasses import replace
-
     model = tiny(head="adaface")
     quality = np.linspace(1, 0, len(split)) ** 2
     part = replace(split, quality=quality).subset(range(5, 30))

@@ -31,7 +31,8 @@ def test_the_table_is_the_models_softmax_face_by_face(split, tiny, order):
     with torch.no_grad():
         features = model.forward_features(images)
         probabilities = model(images).softmax(1).numpy()
-    assert table.columns.to_list() == ["file", "label", "prediction", "norm", *(f"p_{name.lower()}" for name in RAFDB_CLASSES)]
+    columns = ["file", "label", "prediction", "norm", *(f"p_{name.lower()}" for name in RAFDB_CLASSES)]
+    assert table.columns.to_list() == columns
     assert table["file"].to_list() == split.files
     assert table["label"].to_list() == [RAFDB_CLASSES[label] for label in split.labels]
     assert table["prediction"].to_list() == [RAFDB_CLASSES[i] for i in probabilities.argmax(1)]
@@ -67,7 +68,9 @@ def test_the_model_is_left_as_it_was_when_prediction_fails(split, tiny):
 
 
 @pytest.mark.parametrize(("choices", "tolerance"), [
-    ({"batch_size": 7}, 1e-5), ({"batch_size": 100}, 1e-5), ({"precision": "bfloat16"}, 0.1), ({"precision": "auto"}, 1e-5)])
+    ({"batch_size": 7}, 1e-5), ({"batch_size": 100}, 1e-5), ({"precision": "bfloat16"}, 0.1),
+    ({"precision": "auto"}, 1e-5),
+])
 def test_batches_and_precision_change_little(split, tiny, choices, tolerance):
     model = tiny()
     expected, found = predict_split(model, split), predict_split(model, split, **choices)
