@@ -23,10 +23,11 @@ def small(faces: Path, **choices: Any) -> TrainConfig:
     return TrainConfig.for_preset("nano", **(SMALL | {"data": str(faces), "epochs": 2, "batch_size": 8} | choices))
 
 
-def child_environment(**more: str) -> dict[str, str]:
-    """For processes that a test starts: one thread, and the package that is tested here."""
-    path = [str(Path(poster_ada.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path)), "OMP_NUM_THREADS": "1"} | more
+def child_process(**variables: str) -> dict[str, Any]:
+    """Where a process that a test starts runs, and in what environment: the package that is tested here, one thread."""
+    place = Path(poster_ada.__file__).parents[1]
+    path = os.pathsep.join(filter(None, (str(place), os.environ.get("PYTHONPATH", ""))))
+    return {"cwd": place, "env": os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | variables}
 
 
 def weights(run: Run, which: str) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, fields
 
 import pytest
-from small_runs import child_environment
+from small_runs import child_process
 
 from poster_ada import test as test_command
 from poster_ada import train
@@ -54,7 +54,7 @@ def test_a_word_that_is_none_is_one_sentence_and_status_2(flags, message, capsys
 def test_a_value_is_refused_without_torch():
     code = ("import sys; from poster_ada.train import main\ntry: main(['--scale', '-64'])\n"
             "except SystemExit as stop: sys.exit(10 * stop.code + ('torch' in sys.modules))")
-    done = subprocess.run([sys.executable, "-c", code], env=child_environment(), capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], **child_process(), capture_output=True, text=True)
     assert done.returncode == 20 and done.stderr == "error: scale is -64.0; it must be above 0.\n"
 
 

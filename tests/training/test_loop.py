@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_runs import child_environment, same, small, weights
+from small_runs import child_process, same, small, weights
 from torch import nn
 from torch.utils.data import get_worker_info
 from tqdm import tqdm
@@ -402,7 +402,7 @@ def test_compiling_is_asked_of_the_trained_parts_alone(faces, tmp_path, monkeypa
 def test_a_killed_run_resumes(faces, tmp_path):
     command = [sys.executable, "-m", "poster_ada.train", "--data", str(faces), "--preset", "nano", "--epochs", "30",
                "--batch-size", "16", "--run", str(tmp_path / "run"), "--quiet"]
-    process = subprocess.Popen(command, env=child_environment())
+    process = subprocess.Popen(command, **child_process())
     last = tmp_path / "run" / "last.safetensors"
     while not last.exists():
         assert process.poll() is None

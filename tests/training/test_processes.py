@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import child_environment, small, weights
+from small_runs import child_process, small, weights
 
 from poster_ada.training.loop import train
 from poster_ada.training.runs import Run
@@ -31,7 +31,7 @@ def two(faces, tmp_path_factory):
     command = [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(out),
                *(json.dumps(config.to_dict()) for config in configs)]
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    processes = [subprocess.Popen(command, env=child_environment(RANK=rank, LOCAL_RANK=rank, **group))
+    processes = [subprocess.Popen(command, **child_process(RANK=rank, LOCAL_RANK=rank, **group))
                  for rank in "01"]
     try:
         assert [process.wait(120) for process in processes] == [0, 0]
