@@ -119,7 +119,7 @@ def training_step(way: str, size: str, batch: int, device: torch.device) -> Work
     accelerator = Accelerator(cpu=device.type == "cpu")
     objective = accelerator.prepare_model(Objective(model, config.label_smoothing))
     dtype = resolve_precision(config.precision, device, model.config)
-    loader = OneBatch([Batch(images, labels, None, torch.ones(batch, device=device))])
+    loader = OneBatch([Batch(images, labels, torch.ones(batch, device=device))])
 
     def default() -> int:
         train_epoch(objective, loader, sam, accelerator, dtype, tqdm(disable=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -27,6 +28,9 @@ def command(main: Callable[[Sequence[str] | None], int | None]) -> Main:
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a name that the console cannot show does not stop a run
+                stream.reconfigure(errors="backslashreplace")
         try:
             sys.exit(main(argv) or 0)
         except InputError as error:

@@ -63,8 +63,8 @@ def decode_bytes(data: bytes, name: str) -> np.ndarray:
     except InputError:
         raise
     except Image.DecompressionBombError:
-        raise InputError(f"{name} has far more than {LARGEST_PICTURE // 10**6} million pixels; make it smaller or remove "
-                         "it.") from None
+        raise InputError(f"{name} has far more than {LARGEST_PICTURE // 10**6} million pixels; make it smaller or "
+                         "remove it.") from None
     except MemoryError:
         raise InputError(f"{name} takes more memory than there is; make it smaller or remove it.") from None
     except Exception as error:  # Pillow's readers of formats pass on whatever a damaged file makes them raise

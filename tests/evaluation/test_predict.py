@@ -8,6 +8,7 @@ import torch
 
 import poster_ada.evaluation.predict as predict
 from poster_ada.data.loader import FaceLoader
+from poster_ada.data.pictures import WORKERS
 from poster_ada.data.transforms import EvaluationTransform
 from poster_ada.errors import InputError
 from poster_ada.evaluation.predict import predict_split, predict_with_embeddings, prepared
@@ -116,7 +117,7 @@ def test_batches_and_workers_are_those_asked_for(split, tiny, monkeypatch):
     predict_split(tiny(), split, batch_size=9, workers=3)
     assert (WatchedLoader.seen["batch_size"], WatchedLoader.seen["workers"]) == (9, 3)
     predict_split(tiny(), split)
-    assert WatchedLoader.seen["batch_size"] == 32 and "workers" not in WatchedLoader.seen
+    assert WatchedLoader.seen["batch_size"] == 32 and WatchedLoader.seen["workers"] == WORKERS
     assert WatchedLoader.seen["device"].type == "cpu"
 
 
