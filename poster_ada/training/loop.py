@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-import poster_ada
+from poster_ada import openmp
 from poster_ada.checkpoints.own import STATE_PREFIX, read_own, save_checkpoint
 from poster_ada.checkpoints.pretrained import load_pretrained_parts
 from poster_ada.checkpoints.start import start_from
@@ -251,7 +251,7 @@ def train(
         "starting_weights": weights, "precision": str(dtype).removeprefix("torch."), "processes": world,
         "environment": environment(), "finished": False,
     }
-    if main and not quiet and poster_ada.SPINS_AS_IT_LIKES and device_here.type == "cpu":
+    if main and not quiet and openmp.TORCH_CAME_FIRST and device_here.type == "cpu":
         print("note: torch was loaded before poster_ada, so its threads spin while they wait; on a busy machine import "
               "poster_ada first, or set GOMP_SPINCOUNT=1000.", file=sys.stderr)
     if main:
