@@ -94,7 +94,7 @@ class FaceLoader:
                 height, width = images.shape[2:]
                 draw = self.transform.draw(len(batches[number]), height, width, self._generator(1 + number))
                 images = self.transform.apply(images, draw[parts[number]])
-                quality = self.transform.quality(draw[parts[number]])
+                quality = self.transform.quality_left(draw[parts[number]])
             else:
                 images = self.transform(images)
                 quality = torch.ones(len(indices))

@@ -148,7 +148,7 @@ class TrainingTransform:
         """uint8 (B, 3, H, W) RGB -> float32 (B, 3, stream_size, stream_size); `generator` is a CPU generator."""
         return self.apply(images, self.draw(len(images), images.shape[2], images.shape[3], generator))
 
-    def quality(self, draw: AugmentationDraw) -> Tensor:
+    def quality_left(self, draw: AugmentationDraw) -> Tensor:
         """What the augmentation leaves of each picture's quality: float (B,), 1 - severity / 5 of its camera fault."""
         severity = draw.fault[:, 1] if self.augmentation == "camera" else torch.zeros(len(draw))
         return 1 - severity / WORST

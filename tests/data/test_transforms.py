@@ -232,8 +232,8 @@ def test_camera_faults_are_degradations_of_known_severity():
     assert within((severity > 0).float().mean(), 0.5, count)
     assert severity.bincount()[1:].min() > 0.09 * count and len(severity.bincount()) == 6
     assert kind.bincount(minlength=5).min() > 0.19 * count
-    assert torch.equal(transform.quality(draw), 1 - severity / 5)
-    assert TrainingTransform(augmentation="warp").quality(draw).unique().tolist() == [1]
+    assert torch.equal(transform.quality_left(draw), 1 - severity / 5)
+    assert TrainingTransform(augmentation="warp").quality_left(draw).unique().tolist() == [1]
     images = batch(400)
     draw = transform.draw(400, 100, 100, seeded(5))
     quiet = ((draw.erase[:, 2] == 0) & ~draw.noisy & ~draw.flip).nonzero().flatten().tolist()

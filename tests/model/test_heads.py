@@ -136,13 +136,13 @@ def test_adaface_moves_angle_and_cosine_by_the_quality():
     norms = torch.tensor([10.0, 14.0, 7.0, 90.0])
     q = ((norms - 10) / (4 + 1e-3) * 0.5).clamp(-1, 1)
     assert q[0] == 0 and q[3] == 1 and q[2] < 0
-    torch.testing.assert_close(head.quality(norms), q)
-    torch.testing.assert_close(head.quality(norms[:, None]), q[:, None])
+    torch.testing.assert_close(head.quality_indicator(norms), q)
+    torch.testing.assert_close(head.quality_indicator(norms[:, None]), q[:, None])
     angle = (true_cosines(head, x).acos() - 0.4 * q).clamp(1e-3, math.pi - 1e-3)
     true = head.margin_logits(x, LABELS, norms).gather(1, LABELS[:, None]).squeeze(1)
     torch.testing.assert_close(true, 2 * (angle.cos() - (0.4 + 0.4 * q)), rtol=1e-4, atol=1e-5)
-    assert head.quality(torch.tensor([0.0, -3.0]))[0] == head.quality(torch.tensor([0.001, 0.001]))[0]
-    assert head.quality(torch.tensor([1e6])) == head.quality(torch.tensor([100.0]))
+    assert head.quality_indicator(torch.tensor([0.0, -3.0]))[0] == head.quality_indicator(torch.tensor([0.001, 0.001]))[0]
+    assert head.quality_indicator(torch.tensor([1e6])) == head.quality_indicator(torch.tensor([100.0]))
 
 
 def test_adaface_angles_stay_between_0_and_pi():
