@@ -9,6 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+# Which extra of the package brings what only some commands need.
+EXTRAS = dict.fromkeys(("matplotlib", "seaborn", "nbformat", "papermill", "typst", "cv2", "pytorch_grad_cam"), "notebooks")
+
 
 class InputError(ValueError):
     """Input from outside (file, folder, label, checkpoint, flag) is not usable; the message is one clear sentence."""
@@ -35,6 +38,11 @@ def command(main: Callable[[Sequence[str] | None], int | None]) -> Main:
             sys.exit(main(argv) or 0)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except ModuleNotFoundError as error:
+            if (extra := EXTRAS.get((error.name or "").split(".")[0])) is None:
+                raise
+            print(f"error: this needs {error.name}: pip install 'poster-ada[{extra}]'.", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("\nstopped by Ctrl-C; everything saved so far is intact.", file=sys.stderr)
