@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 # Which extra of the package brings what only some commands need.
-EXTRAS = dict.fromkeys(("matplotlib", "seaborn", "nbformat", "papermill", "typst", "cv2", "pytorch_grad_cam"), "notebooks")
+EXTRAS = dict.fromkeys(
+    ("matplotlib", "seaborn", "nbformat", "papermill", "typst", "cv2", "pytorch_grad_cam"), "notebooks")
 
 
 class InputError(ValueError):
