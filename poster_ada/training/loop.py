@@ -117,6 +117,12 @@ def validate(
     }
 
 
+def trained_parts(model: Poster) -> dict[str, nn.Module]:
+    """The components that have something to learn, by name; the landmark stream, frozen, is none."""
+    return {name: part for name, part in model.named_children()
+            if any(parameter.requires_grad for parameter in part.parameters())}
+
+
 def seed_epoch(seed: int, epoch: int, rank: int) -> None:
     """Seed torch for what the model draws in one epoch (drop path): other masks on every process, and a run that
     resumes draws what it would have drawn."""
@@ -231,17 +237,15 @@ def train(
         workers=workers,
     )
     model.to(device_here).to(memory_format=torch.channels_last)
-    trained_parts = {name: part for name, part in model.named_children()
-                     if any(parameter.requires_grad for parameter in part.parameters())}
     if world > 1:
-        for name, part in trained_parts.items():
+        for name, part in trained_parts(model).items():
             setattr(model, name, synchronise(part, device_here))
     optimizer = make_optimizer(config, [p for p in model.parameters() if p.requires_grad])
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, config.gamma)
     log, best = restore(run, model, optimizer)
     if config.compile:
-        for name in trained_parts:
-            model.get_submodule(name).compile()
+        for part in trained_parts(model).values():
+            part.compile()
     sam = Sam(optimizer, config.rho)
     objective = accelerator.prepare_model(Objective(model, config.label_smoothing, config.quality_weight))
 
