@@ -206,11 +206,11 @@ def train(
         done = len(run.log) if run.finished else 0
         if done > config.epochs:
             raise InputError(f"{run.path} holds a run of {done} epochs, more than {config.epochs}; choose another "
-                             "--run.")
+                             "--run-dir.")
         if run.finished and done == config.epochs:
             return run
         if not resume:
-            raise InputError(f"{run.path} holds an unfinished run; add --resume to go on, or choose another --run.")
+            raise InputError(f"{run.path} holds an unfinished run; add --resume to go on, or choose another --run-dir.")
 
     chosen = choose_device(device, gpu)
     if chosen.type == "cuda" and chosen.index is not None:
