@@ -143,6 +143,8 @@ def test_adaface_moves_angle_and_cosine_by_the_quality():
     torch.testing.assert_close(true, 2 * (angle.cos() - (0.4 + 0.4 * q)), rtol=1e-4, atol=1e-5)
     assert head.quality(torch.tensor([0.0, -3.0]))[0] == head.quality(torch.tensor([0.001, 0.001]))[0]
     assert head.quality(torch.tensor([1e6])) == head.quality(torch.tensor([100.0]))
+    head.batch_mean.fill_(0.0), head.batch_std.fill_(0.0)
+    torch.testing.assert_close(head.quality(torch.tensor([0.0, 5e-4, 1e-3])), torch.full((3,), 0.5))
 
 
 def test_adaface_angles_stay_between_0_and_pi():
