@@ -83,6 +83,15 @@ def test_points_move_with_the_pixels():
     assert 0.84 < spread.min() < 0.95 < 1.05 < spread.max() < 1.16
 
 
+def test_a_warp_is_drawn_from_its_generator_alone():
+    images, points = torch.randn(9, 3, 8, 8), torch.rand(9, 68, 2)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(warp(images, points, torch.Generator().manual_seed(3)))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_some_pictures_turn_grey_and_all_change_their_light():
     generator = torch.Generator().manual_seed(5)
     images = torch.zeros(300, 3, 8, 8)
@@ -139,6 +148,15 @@ def test_training_lowers_the_error_and_writes_what_nano_loads(pointed, tmp_path)
     assert again == record and (tmp_path / "again.safetensors").read_bytes() == out.read_bytes()
     other = train_landmarks(pointed, tmp_path / "other.safetensors", epochs=4, batch_size=9, seed=6, quiet=True)
     assert other["validation_nme"] != record["validation_nme"]
+
+
+def test_it_starts_from_the_demo_faces_and_shows_its_progress(pointed, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "demo").symlink_to(pointed, target_is_directory=True)  # each test has a folder of its own
+    record = train_landmarks(out=tmp_path / "out.safetensors", epochs=2, batch_size=9)
+    shown = capsys.readouterr().err
+    assert f"validation_error={100 * record['validation_nme']:.2f} %" in shown
+    assert record["seed"] == 123 and "landmarks: 100%" in shown and "4/4" in shown and "epoch=2" in shown
 
 
 def test_the_epoch_with_the_lowest_validation_error_is_kept(pointed, tmp_path, monkeypatch):

@@ -54,6 +54,12 @@ def test_a_key_stands_for_settings_faces_and_weights():
     assert len({key, *others}) == 6
 
 
+def test_a_key_does_not_depend_on_the_order_of_the_settings(monkeypatch):
+    key, plain = TrainConfig().key("faces", "weights"), TrainConfig().to_dict()
+    monkeypatch.setattr(TrainConfig, "to_dict", lambda self: dict(reversed(plain.items())))
+    assert TrainConfig().key("faces", "weights") == key
+
+
 def test_presets_and_their_schedules():
     nano = TrainConfig.for_preset("nano")
     assert (nano.epochs, nano.batch_size, nano.lr, nano.gamma, nano.rho, nano.augmentation) == (
@@ -99,6 +105,9 @@ def test_a_recipe_is_fitted_to_affectnet():
     for other in ({"head": "mlp"}, {"head": "arcface"}, {}):
         assert fit_recipe(affectnet(), "small", **other).lr == 4e-5
     assert fit_recipe(affectnet(8), "small").model.num_classes == 8
+    of_mlp = affectnet()
+    of_mlp.head_variant = {"mlp": {"lr": 3e-3}}
+    assert fit_recipe(of_mlp, "small").lr == 3e-3  # the head that is not named is MLP
 
 
 def test_what_is_given_wins_over_the_schedule_which_wins_over_the_published_variant():

@@ -38,6 +38,24 @@ def test_it_computes_what_batch_norm_does(one_process):
     torch.testing.assert_close(other.eval()(x), own.eval()(x))
 
 
+def test_it_computes_what_batch_norm_does_over_the_batches_of_two(monkeypatch):
+    # The other process has the same faces, so every sum over processes is twice one's own.
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_reduce", lambda total: total.mul_(2))
+    torch.manual_seed(1)
+    own, other = nn.BatchNorm2d(3, momentum=0.3), CpuSyncBatchNorm2d(3, momentum=0.3)
+    x = (2 * torch.randn(4, 3, 2, 2) + 1).requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    both = own(torch.cat((x, x.detach())))
+    (both[:4] ** 3 + both[4:] ** 3).sum().backward()
+    found = other(y)
+    (found**3).sum().backward()
+    torch.testing.assert_close(found, both[:4])
+    torch.testing.assert_close(other.running_mean, own.running_mean)
+    torch.testing.assert_close(other.running_var, own.running_var)
+    torch.testing.assert_close(y.grad, x.grad, rtol=1e-3, atol=1e-4)
+
+
 def test_only_plain_batch_norms_are_made_synchronous():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.BatchNorm2d(4), nn.BatchNorm1d(4)))
     assert synchronise(model, torch.device("cpu")) is model
