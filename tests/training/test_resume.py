@@ -150,7 +150,7 @@ def test_an_unfinished_run_is_left_alone_unless_told_to_go_on(faces, tmp_path, m
 def test_other_settings_are_refused_by_name(trained, faces, tmp_path, changed, named):
     shutil.copytree(trained.path, tmp_path / "run")
     config = small(faces, **({"head": "arcface"} | changed))
-    with pytest.raises(InputError, match=rf"holds a run with other settings \({named}\); choose another --run\.$"):
+    with pytest.raises(InputError, match=rf"holds a run with other settings \({named}\); choose another --run-dir\.$"):
         train(config, tmp_path / "run", device="cpu", quiet=True)
 
 
@@ -165,7 +165,7 @@ def test_other_faces_in_a_runs_folder_are_refused(trained, faces, tmp_path, epoc
     shutil.copytree(trained.path, tmp_path / "run")
     others = rafdb(tmp_path / "others", train=57, test=21)
     before = (tmp_path / "run" / "record.json").read_text()
-    with pytest.raises(InputError, match=r"holds a run on other faces \(.{16}, here .{16}\); choose another --run\.$"):
+    with pytest.raises(InputError, match=r"holds a run on other faces \(.{16}, here .{16}\); choose another --run-dir\.$"):
         train(small(others, head="arcface", epochs=epochs), tmp_path / "run", device="cpu", quiet=True)
     assert (tmp_path / "run" / "record.json").read_text() == before
     moved = shutil.copytree(faces, tmp_path / "the same faces \N{HANGUL SYLLABLE GA} elsewhere")
