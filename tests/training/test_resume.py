@@ -66,6 +66,22 @@ def test_resuming_equals_never_having_stopped_bit_for_bit(faces, tmp_path, monke
     assert same(one, other)  # with the optimizer's moments
 
 
+def test_state_that_is_none_is_not_saved(faces, tmp_path, monkeypatch):
+    # torch 2.9 keeps `momentum_buffer: None` for SGD without momentum, later ones keep nothing.
+    config = small(faces, optimizer="sgd", momentum=0.0)
+    make = loop.make_optimizer
+
+    def with_none(*arguments):
+        optimizer = make(*arguments)
+        optimizer.register_step_post_hook(lambda *_: [optimizer.state[p].update(momentum_buffer=None)
+                                                      for p in optimizer.param_groups[0]["params"]])
+        return optimizer
+
+    monkeypatch.setattr(loop, "make_optimizer", with_none)
+    stopped_run(config, tmp_path / "run", monkeypatch, epochs=1)
+    assert train(config, tmp_path / "run", device="cpu", quiet=True).finished
+
+
 def test_drop_path_is_at_work_in_what_is_compared_above(faces, tmp_path):
     logs = [train(small(faces, epochs=1, depth=2, drop_path_rate=rate), tmp_path / str(rate), device="cpu",
                   quiet=True).log["train_loss"].item() for rate in (0.0, 0.3)]
