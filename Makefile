@@ -15,7 +15,7 @@ $(READY): pyproject.toml requirements.txt
 	touch $@
 
 test: $(READY) lint
-	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest
+	PYTHONWARNDEFAULTENCODING=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -27,4 +27,4 @@ report: $(READY)
 	$(BIN)/python -m poster_ada.report $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET))
 
 lab: $(READY)
-	$(BIN)/jupyter lab
+	GOMP_SPINCOUNT=1000 $(BIN)/jupyter lab

@@ -20,7 +20,7 @@ from poster_ada.model.config import PRESETS
 from poster_ada.model.fast import prediction_copy
 from poster_ada.model.poster import Poster
 from poster_ada.model.precision import resolve_precision
-from poster_ada.training.loop import Objective, make_optimizer, train_epoch
+from poster_ada.training.loop import Objective, make_optimizer, train_epoch, trained_parts
 from poster_ada.training.recipe import TrainConfig
 from poster_ada.training.sam import Sam
 
@@ -113,13 +113,13 @@ def training_step(way: str, size: str, batch: int, device: torch.device) -> Work
         return work
     model.to(memory_format=torch.channels_last)
     if way in ("compiled", "cuda-graph"):
-        for part in (model.image_stream, model.fusion):
+        for part in trained_parts(model).values():
             part.compile(mode="reduce-overhead" if way == "cuda-graph" else "default")
     sam = Sam(make_optimizer(config, [p for p in model.parameters() if p.requires_grad]), config.rho)
     accelerator = Accelerator(cpu=device.type == "cpu")
     objective = accelerator.prepare_model(Objective(model, config.label_smoothing))
     dtype = resolve_precision(config.precision, device, model.config)
-    loader = OneBatch([Batch(images, labels, None, torch.ones(batch, device=device))])
+    loader = OneBatch([Batch(images, labels, torch.ones(batch, device=device))])
 
     def default() -> int:
         train_epoch(objective, loader, sam, accelerator, dtype, tqdm(disable=True))

@@ -8,11 +8,11 @@ Names are loaded when they are first used, so `import poster_ada` and every `--h
 
 from __future__ import annotations
 
-import os
-import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from poster_ada import openmp as openmp  # first: it has to come before torch
 
 if TYPE_CHECKING:
     from poster_ada.checkpoints.create import create_model as create_model
@@ -31,11 +31,6 @@ if TYPE_CHECKING:
     from poster_ada.training.recipe import TrainConfig as TrainConfig
     from poster_ada.training.recipe import fit_recipe as fit_recipe
     from poster_ada.training.runs import Run as Run
-
-# Threads of GNU's OpenMP, which torch brings on Linux, spin while they wait for each other: with one other busy program
-# training then takes several times as long (benchmarks/README.md). This has to be set before torch is loaded.
-SPINS_AS_IT_LIKES = "torch" in sys.modules and "GOMP_SPINCOUNT" not in os.environ
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _HOMES = {
     "checkpoints.create": ("create_model", "load_checkpoint"),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
+
+# Which extra of the package brings what only some commands need.
+EXTRAS = dict.fromkeys(
+    ("matplotlib", "seaborn", "nbformat", "papermill", "typst", "cv2", "pytorch_grad_cam"), "notebooks")
 
 
 class InputError(ValueError):
@@ -27,10 +32,18 @@ def command(main: Callable[[Sequence[str] | None], int | None]) -> Main:
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a name that the console cannot show does not stop a run
+                stream.reconfigure(errors="backslashreplace")
         try:
             sys.exit(main(argv) or 0)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except ModuleNotFoundError as error:
+            if (extra := EXTRAS.get((error.name or "").split(".")[0])) is None:
+                raise
+            print(f"error: this needs {error.name}: pip install 'poster-ada[{extra}]'.", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("\nstopped by Ctrl-C; everything saved so far is intact.", file=sys.stderr)

@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,8 +214,7 @@ def save_confusion(
     figures.draw_confusion(axis, np.asarray(matrix), class_names)
     axis.set_title(data if margin_free else f"{data}; label-margin protocol: not predictions")
     for kind in ("png", "pdf"):
-        write_atomically(out / f"confusion_matrix.{kind}",
-                         lambda temporary, kind=kind: fig.savefig(temporary, format=kind))
+        write_atomically(out / f"confusion_matrix.{kind}", partial(fig.savefig, format=kind))
     plt.close(fig)
 
 

@@ -57,7 +57,8 @@ def parser() -> CommandParser:
                          "CUDA_VISIBLE_DEVICES leaves (default: the first, or the CPU)")
     machine.add_argument("--device", choices=DEVICES, default="auto", help="cpu to leave GPUs alone (default auto)")
     add_settings(machine, TrainConfig, ("precision", "compile"))
-    machine.add_argument("--run-dir", metavar="DIR", help="folder of the run (default runs/<name from the settings>)")
+    machine.add_argument("--run-dir", metavar="DIR", help="folder of the run (default runs/<name from the settings>); "
+                         "--run is understood too, but not under torchrun, which takes it for a flag of its own")
     machine.add_argument("--resume", action="store_true", help="go on with the unfinished run in that folder, or from "
                          "a finished one with fewer epochs")
     machine.add_argument("--quiet", action="store_true", help="no progress bar, no epoch lines")

@@ -53,6 +53,16 @@ def test_each_flag_is_shown_in_one_spelling(command, capsys):
     assert not [flag for flag in shown if "_" in flag] and len(shown) == len(set(shown))
 
 
+def test_a_package_of_an_extra_that_is_missing_is_named(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "seaborn", None)  # as if it were not installed
+    for name in [name for name in sys.modules if name.startswith("poster_ada.paper")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", "--fast"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: this needs seaborn: pip install 'poster-ada[notebooks]'.\n"
+
+
 def test_old_names_give_a_hint():
     import poster_ada
 

@@ -51,7 +51,7 @@ def open_dataset(
         for layout in layouts:
             if layout.recognises(place):
                 if family and layout.family not in ("", family):
-                    raise InputError(f"{place} is a {layout.layout} set, but {family} was asked for; give the "
+                    raise InputError(f"{place} holds the layout {layout.layout}, but {family} was asked for; give the "
                                      "folder of that set, or ask for this one.")
                 dataset = layout(place, num_classes, needs, label_file.lower())
                 if check:

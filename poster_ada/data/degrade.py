@@ -60,7 +60,7 @@ def degrade(images: Tensor, kind: str, severity: int, seed: int = 123) -> Tensor
         high = F.resize(low, [height, width], v2.InterpolationMode.BILINEAR, antialias=False)
         return _to_8_bits(high)
     if kind == "jpeg":
-        return torch.stack([_through_jpeg(image, strength) for image in images.cpu()]).to(images.device)
+        return torch.stack([_through_jpeg(image, int(strength)) for image in images.cpu()]).to(images.device)
     values = images.float().cpu()
     if kind == "noise":
         noisy = values + strength * torch.randn(values.shape, generator=generator)

@@ -1,7 +1,7 @@
 """Batches of augmented faces: decoded once, augmented together on the model's device, reproducible under a seed.
 
     loader = FaceLoader(faces.train, TrainingTransform(), batch_size=200, shuffle=True)
-    for images, labels, indices, quality in loader: ...
+    for images, labels, quality in loader: ...
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
-from poster_ada.data.chunks import on_one_core
 from poster_ada.data.pictures import CACHE_BYTES, WORKERS
 from poster_ada.data.splits import FaceSplit
 from poster_ada.data.transforms import EvaluationTransform, TrainingTransform
@@ -24,11 +24,10 @@ from poster_ada.errors import InputError
 
 class Batch(NamedTuple):
     """images float32 (B, 3, S, S), labels int64 (B,) and quality float32 (B,), the share of each picture's quality that
-    augmentation left (1 without), on the loader's device; indices int64 (B,) into the split."""
+    augmentation left (1 without), all on the loader's device."""
 
     images: Tensor
     labels: Tensor
-    indices: Tensor
     quality: Tensor
 
 
@@ -47,7 +46,7 @@ class FaceLoader:
     def __init__(
         self,
         split: FaceSplit,
-        transform: EvaluationTransform,
+        transform: EvaluationTransform | TrainingTransform,
         batch_size: int,
         *,
         device: str | torch.device = "cpu",
@@ -92,13 +91,14 @@ class FaceLoader:
         for number, (images, indices) in enumerate(zip(self._pictures(mine), mine, strict=True)):
             images = images.to(self.device, non_blocking=True)
             if isinstance(self.transform, TrainingTransform):
-                draw = self.transform.draw(len(batches[number]), *images.shape[2:], self._generator(1 + number))
+                height, width = images.shape[2:]
+                draw = self.transform.draw(len(batches[number]), height, width, self._generator(1 + number))
                 images = self.transform.apply(images, draw[parts[number]])
-                quality = self.transform.quality(draw[parts[number]])
+                quality = self.transform.quality_left(draw[parts[number]])
             else:
                 images = self.transform(images)
                 quality = torch.ones(len(indices))
-            yield Batch(images, self.labels[indices].to(self.device), indices, quality.to(self.device))
+            yield Batch(images, self.labels[indices].to(self.device), quality.to(self.device))
 
     def _generator(self, stream: int) -> torch.Generator:
         """Stream 0 is the epoch's order, stream 1 + n the augmentation of batch n."""
@@ -117,16 +117,15 @@ class FaceLoader:
     def _pictures(self, batches: list[Tensor]) -> Iterator[Tensor]:
         positions = torch.from_numpy(self.split.positions)
         if self.cache is not None:
-            columns = self.cache.transpose(2, 3)  # as it lies in memory, so that whole pictures are copied
             for batch in batches:
-                yield on_one_core(torch.index_select, columns, 0, positions[batch]).transpose(2, 3)
+                yield self.cache.index_select(0, positions[batch])
         else:
             faces = _Decoded(self.split, self.transform.image_size)
             yield from DataLoader(faces, batch_sampler=[batch.tolist() for batch in batches], num_workers=self.workers,
                                   collate_fn=faces.collate)
 
 
-class _Decoded:
+class _Decoded(TorchDataset):
     """Decodes faces by index: the map-style data set behind the workers when nothing is cached."""
 
     def __init__(self, split: FaceSplit, image_size: int) -> None:

@@ -6,6 +6,8 @@ import functools
 import hashlib
 import io
 import os
+import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,14 +16,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
-from poster_ada.data.resize import resize_on_grid
+from poster_ada.data.resize import resize_exactly
 from poster_ada.errors import InputError
 
 CACHE_BYTES = 4 << 30  # RAF-DB basic needs 0.46 GB, AffectNet at 224 x 224 would need 43 GB
+LARGEST_PICTURE = 80_000_000  # pixels, 240 MB decoded; from 89 on Pillow takes a file for an attack
+# What Pillow thinks of metadata helps nobody, and comes once for every picture of a set.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 PROGRESS_AFTER = 5.0  # seconds
 WORKERS = min(8, os.cpu_count() or 1)
 
@@ -44,13 +50,68 @@ def decode_bytes(data: bytes, name: str) -> np.ndarray:
     """As `decode`, from the contents of a file; `name` is how messages call it."""
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            if "exif" in picture.info:
-                picture = ImageOps.exif_transpose(picture)
-            return np.asarray(picture.convert("RGB"))
+            width, height = picture.size
+            if width * height > LARGEST_PICTURE:
+                raise InputError(f"{name} has {width} x {height} pixels, more than {LARGEST_PICTURE // 10**6} million; "
+                                 "make it smaller or remove it.")
+            picture.load()  # of several frames the first
+            turn = TURNS.get(orientation_of(picture))
+            shown = in_8_bits(picture, name)
+            return np.array(shown if turn is None else shown.transpose(turn))
     except UnidentifiedImageError:
         raise InputError(f"{name} is not a picture ({len(data)} bytes); replace or remove it.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{name} does not decode fully ({error}); the file is damaged, copy it again.") from None
+    except InputError:
+        raise
+    except Image.DecompressionBombError:
+        raise InputError(f"{name} has far more than {LARGEST_PICTURE // 10**6} million pixels; make it smaller or "
+                         "remove it.") from None
+    except MemoryError:
+        raise InputError(f"{name} takes more memory than there is; make it smaller or remove it.") from None
+    except Exception as error:  # Pillow's readers of formats pass on whatever a damaged file makes them raise
+        raise InputError(f"{name} does not decode fully ({error or type(error).__name__}); the file is damaged, copy "
+                         "it again.") from None
+
+
+def in_8_bits(picture: Image.Image, name: str) -> Image.Image:
+    """The picture in mode RGB as a viewer shows it; what is transparent lies on mid-grey.
+
+    Raises:
+        InputError: nobody can tell what a viewer would show.
+    """
+    if picture.mode.startswith(("I", "F")):
+        return Image.fromarray(_grey_levels(np.asarray(picture), picture, name)).convert("RGB")
+    if picture.mode in ("LAB", "HSV"):
+        raise InputError(f"{name} holds its colours as {picture.mode}, which is not read here; save it as RGB.")
+    if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
+        shown = picture.convert("RGBA")
+        ground = Image.new("RGBA", shown.size, (128, 128, 128, 255))
+        return Image.alpha_composite(ground, shown).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _grey_levels(values: np.ndarray, picture: Image.Image, name: str) -> np.ndarray:
+    """Grey of more than 8 bits, uint8 (H, W): 16-bit integers, or numbers in 0..1."""
+    whole = values.dtype.kind in "iu"
+    top = 65535 if whole else 1.0
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > top or (
+            whole and picture.mode == "I" and picture.format != "PNG" and values.max() < 256):
+        raise InputError(f"{name} holds {'whole' if whole else 'floating-point'} numbers from {values.min():g} to "
+                         f"{values.max():g}, and nothing says which is white; save it with 8 bits per channel.")
+    return np.round(values.astype(np.float64) * (255 / top)).astype(np.uint8)
+
+
+TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+         8: Image.Transpose.ROTATE_90}  # by EXIF's orientation
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """EXIF's orientation, 1..8; 1 where there is none. Whatever else the metadata holds is left alone."""
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # malformed metadata raises anything, and says nothing about the picture
+        return 1
+    return orientation if orientation in TURNS else 1
 
 
 @dataclass(frozen=True)
@@ -63,10 +124,7 @@ class Survey:
 
 
 class Pictures:
-    """Pictures by position, from memory where they are kept, else decoded from their file.
-
-    Tensors are uint8 (3, H, W) RGB, but stored column by column: that is how the resize wants to read them.
-    """
+    """Pictures by position, uint8 (3, H, W) RGB, from memory where they are kept, else decoded from their file."""
 
     def __init__(self, paths: Sequence[Path], pixels: np.ndarray | None = None) -> None:
         """`pixels`: uint8 (N, H, W), grey, where the pictures are in memory already and `paths` is where from."""
@@ -82,8 +140,8 @@ class Pictures:
     def __getitem__(self, position: int) -> Tensor:
         """One picture at its own size, uint8 (3, H, W)."""
         if self._kept is not None:
-            return self._kept[position]
-        return _column_major(self._decode(position))
+            return self._kept[position].clone()  # whoever changes it changes no other's
+        return _as_tensor(self._decode(position))
 
     def _decode(self, position: int) -> np.ndarray:
         if self.pixels is None:
@@ -108,17 +166,31 @@ class Pictures:
         """
         count = len(self.paths)
         first = self._decode(0)
-        block = None
-        if first.nbytes * count <= cache_bytes:
-            block = _column_major_block(count, *first.shape[:2])
-        others: dict[int, Tensor] = {}
+        block = torch.empty((count, 3, *first.shape[:2]), dtype=torch.uint8) if (
+            first.nbytes * count <= cache_bytes) else None
+        others: dict[int, Tensor] = {}  # of another size
+        left = cache_bytes - first.nbytes * count  # for them; may fall below 0 by a picture a thread, then all go
+        lock = threading.Lock()
+
+        def keep(position: int, pixels: np.ndarray) -> None:
+            nonlocal block, left
+            place = block  # another thread may give it up
+            if place is None:
+                return
+            if pixels.shape == first.shape:
+                place[position] = _as_tensor(pixels)
+                return
+            with lock:
+                left -= pixels.nbytes
+                if left < 0:
+                    block = None
+                    others.clear()
+                else:
+                    others[position] = _as_tensor(pixels)
 
         def read(position: int) -> tuple[tuple[int, int], bool, bytes]:
             pixels = self._decode(position) if position else first
-            if block is not None and pixels.shape == first.shape:
-                block[position] = _column_major(pixels)
-            elif block is not None:
-                others[position] = _column_major(pixels)
+            keep(position, pixels)
             digest = hashlib.blake2b(pixels.tobytes(), digest_size=16, person=b"%dx%d" % pixels.shape[:2]).digest()
             grey = bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all())
             return pixels.shape[:2], grey, digest
@@ -126,10 +198,9 @@ class Pictures:
         sizes, grey, digests = zip(*_in_threads(read, count, workers, title), strict=True)
         self.survey = Survey(np.array(sizes), np.array(grey), list(digests))
         self.__dict__.pop("sizes", None)
-        if block is not None and not others:
-            self._kept = block
-        elif block is not None and 3 * int(self.survey.sizes.prod(1).sum()) <= cache_bytes:
-            self._kept = [others[position] if position in others else block[position] for position in range(count)]
+        if block is not None:
+            whole = block
+            self._kept = whole if not others else [others.get(position, whole[position]) for position in range(count)]
         return self.survey
 
     def at_one_size(self, image_size: int, cache_bytes: int = CACHE_BYTES, workers: int = WORKERS) -> Tensor | None:
@@ -144,21 +215,24 @@ class Pictures:
         if self.one_size:
             if self._kept is None:
                 self.read_all(cache_bytes, workers)
-            return self._kept
+            return self._kept if isinstance(self._kept, Tensor) else None
         if self._resized is None or self._resized.shape[-1] != image_size:
-            self._resized = _column_major_block(len(self), image_size, image_size)
+            kept = 3 * int(self.sizes.prod(1).sum()) if self._kept is not None else 0
+            if kept + 3 * len(self) * image_size**2 > cache_bytes:
+                self._kept = None  # the bound holds for both together, so they are decoded again
+            resized = torch.empty((len(self), 3, image_size, image_size), dtype=torch.uint8)
 
             def resize(position: int) -> None:
-                self._resized[position] = resize_on_grid(self[position][None], image_size)[0]
+                resized[position] = resize_exactly(self[position][None], image_size)[0]
 
             _in_threads(resize, len(self), workers, "resizing")
-            self._kept = None  # the bound holds for both together
+            self._resized, self._kept = resized, None
         return self._resized
 
     def one(self, position: int, image_size: int) -> Tensor:
         """One picture as `at_one_size` would hold it, decoded now."""
         picture = self[position]
-        return picture if self.one_size else resize_on_grid(picture[None], image_size)[0]
+        return picture if self.one_size else resize_exactly(picture[None], image_size)[0]
 
 
 def _in_threads(function: Callable[[int], Any], count: int, workers: int, title: str) -> list[Any]:
@@ -175,16 +249,11 @@ def _header_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as picture:
             width, height = picture.size
-            turned = "exif" in picture.info and picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            return (width, height) if turned else (height, width)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            return (width, height) if orientation_of(picture) >= 5 else (height, width)
+    except Exception:  # as in `decode_bytes`
         return decode(path).shape[:2]  # says what is wrong
 
 
-def _column_major_block(count: int, height: int, width: int) -> Tensor:
-    return torch.empty((count, 3, width, height), dtype=torch.uint8).transpose(2, 3)
-
-
-def _column_major(pixels: np.ndarray) -> Tensor:
-    """uint8 (H, W, 3) array -> uint8 (3, H, W) tensor whose memory runs down the columns."""
-    return torch.from_numpy(pixels.transpose(2, 1, 0).copy()).transpose(1, 2)
+def _as_tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 (H, W, 3) array -> uint8 (3, H, W) tensor with memory of its own."""
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())

@@ -17,24 +17,28 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from poster_ada.data.chunks import in_chunks, on_one_core
+from poster_ada.data.augmentations import (
+    ADAFACE_PROBABILITY,
+    AUGMENTATIONS,
+    CAMERA_PROBABILITY,
+    CROP_AREA,
+    CROP_RATIO,
+    ERASE_AREA,
+    ERASE_PROBABILITY,
+    ERASE_RATIO,
+    JITTER,
+    LOW_RESOLUTION_SIDE,
+    NOISE_VARIANCE,
+    WARP_ANGLE,
+    WARP_SCALE,
+    WARP_SHIFT,
+)
 from poster_ada.data.degrade import SEVERITIES, WORST, degrade
-from poster_ada.data.resize import resize_on_grid
+from poster_ada.data.resize import resize_batch, resize_exactly
 from poster_ada.errors import InputError
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, in RGB order, applied by position even to BGR: the published quirk
 STD = (0.229, 0.224, 0.225)
-
-NOISE_VARIANCE = 30.0  # on 0..255
-ERASE_PROBABILITY = 0.5
-ERASE_AREA = (0.02, 0.1)  # share of the picture
-ERASE_RATIO = (0.3, 3.3)  # height / width
-
-ADAFACE_PROBABILITY = 0.2  # for each of crop, low resolution, photometric: Kim, Jain, Liu, CVPR 2022, section 4.1
-CROP_AREA = (0.2, 1.0)
-CROP_RATIO = (3 / 4, 4 / 3)  # width / height
-LOW_RESOLUTION_SIDE = (0.2, 1.0)
-JITTER = 0.5  # brightness, contrast and saturation factors lie within 1 +- this
 
 # The interpolations that AdaFace's augmentation picks from, as far as torch has them (it has no Lanczos on tensors).
 _INTERPOLATIONS = (
@@ -44,13 +48,6 @@ _INTERPOLATIONS = (
     (v2.InterpolationMode.BICUBIC, False),
     (v2.InterpolationMode.BICUBIC, True),
 )
-# For small networks that start from random weights: faces in the wild are not aligned to the pixel.
-WARP_ANGLE, WARP_SCALE, WARP_SHIFT = math.radians(8), 0.08, 0.04  # up to, either way; the shift in shares of the side
-
-CAMERA_PROBABILITY = 0.5  # of one camera fault, of any kind and severity
-
-AUGMENTATIONS = ("published", "adaface", "warp", "camera", "none")
-_CHUNK_BYTES = 2_200_000  # of int32 sums: larger temporaries leave the CPU's cache and are paged in anew every time
 
 
 @dataclass(frozen=True)
@@ -71,38 +68,28 @@ class EvaluationTransform:
         if self.channel_order not in ("BGR", "RGB"):
             raise InputError(f"channel_order is 'BGR' or 'RGB', not {self.channel_order!r}.")
 
-    def __call__(self, images: Tensor, full: bool = False) -> Tensor:
-        """uint8 (B, 3, H, W) RGB -> float32 (B, 3, stream_size, stream_size), or the whole picture with `full`."""
-        return self._network_input(images, full)
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) RGB -> float32 (B, 3, stream_size, stream_size)."""
+        return self.normalised(resize_exactly(checked(images), self.image_size))
 
-    def _network_input(self, images: Tensor, full: bool, draw: AugmentationDraw | None = None) -> Tensor:
-        """Chunk by chunk: augment by `draw`, resize, reorder channels, normalise, erase."""
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"expected uint8 (B, 3, H, W), got {images.dtype} {tuple(images.shape)}")
-        step = 1 if full else self.image_size // self.stream_size
-        side = self.image_size // step
-        result = torch.empty((len(images), 3, side, side), device=images.device)
-        mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
-        order = (2, 1, 0) if self.channel_order == "BGR" else (0, 1, 2)
+    @property
+    def step(self) -> int:
+        """Both streams see every `step`-th row and column of the resized picture."""
+        return self.image_size // self.stream_size
 
-        def process(rows: slice) -> None:
-            chunk = images[rows] if draw is None else self._augment(images[rows], draw[rows])
-            grid = resize_on_grid(chunk, self.image_size, step)
-            out = result[rows]
-            for channel, source in enumerate(order):
-                out[:, channel] = grid[:, source]
-            out.mul_(1 / (255 * std)).sub_(mean / std)
-            if draw is not None:
-                _erase(out, draw[rows].erase, step)
+    def normalised(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, image_size, image_size) RGB -> float32 on the streams' grid, in the network's channel order."""
+        grid = images[..., ::self.step, ::self.step]
+        if self.channel_order == "BGR":
+            grid = grid.flip(1)
+        return F.normalize(F.to_dtype(grid, torch.float32, scale=True), MEAN, STD, inplace=True)
 
-        if images.is_cuda:
-            process(slice(0, len(images)))
-        else:
-            in_chunks(process, len(images), _CHUNK_BYTES // (3 * 4 * side * max(side, *images.shape[2:])))
-        return result
 
-    def _augment(self, images: Tensor, draw: AugmentationDraw) -> Tensor:
-        raise NotImplementedError  # evaluation draws nothing
+def checked(images: Tensor) -> Tensor:
+    """The images themselves. Raises ValueError unless they are uint8 (B, 3, H, W)."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"expected uint8 (B, 3, H, W), got {images.dtype} {tuple(images.shape)}")
+    return images
 
 
 @dataclass(frozen=True)
@@ -132,8 +119,8 @@ class AugmentationDraw:
 
 
 @dataclass(frozen=True)
-class TrainingTransform(EvaluationTransform):
-    """The evaluation transform with augmentation before and after it, per picture and independently.
+class TrainingTransform:
+    """What `evaluation` does, with augmentation before and after the resize, per picture and independently.
 
     "published": with probability 1/2 one of {horizontal flip, Gaussian noise of variance 30, rounded to 8 bits}; then a
     random horizontal flip, the resize, normalisation, and RandomErasing to 0 (p 0.5, area 0.02..0.1, ratio 0.3..3.3).
@@ -142,27 +129,33 @@ class TrainingTransform(EvaluationTransform):
     probability 1/2, one of `degrade`'s camera faults of random severity. "none": no augmentation.
     """
 
+    image_size: int = 224
+    stream_size: int = 112
+    channel_order: str = "BGR"
     augmentation: str = "published"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        self.evaluation  # noqa: B018 - the sizes are checked there
         if self.augmentation not in AUGMENTATIONS:
             raise InputError(f"augmentation is one of {', '.join(AUGMENTATIONS)}, not {self.augmentation!r}.")
 
-    def __call__(self, images: Tensor, generator: torch.Generator, full: bool = False) -> Tensor:
+    @property
+    def evaluation(self) -> EvaluationTransform:
+        """The transform without augmentation."""
+        return EvaluationTransform(self.image_size, self.stream_size, self.channel_order)
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 (B, 3, H, W) RGB -> float32 (B, 3, stream_size, stream_size); `generator` is a CPU generator."""
-        return self.apply(images, self.draw(len(images), images.shape[2], images.shape[3], generator), full)
+        return self.apply(images, self.draw(len(images), images.shape[2], images.shape[3], generator))
 
-    def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> AugmentationDraw:
-        """Random parameters for `count` pictures of `height` x `width` pixels."""
-        return on_one_core(self._draw, count, height, width, generator)
-
-    def quality(self, draw: AugmentationDraw) -> Tensor:
+    def quality_left(self, draw: AugmentationDraw) -> Tensor:
         """What the augmentation leaves of each picture's quality: float (B,), 1 - severity / 5 of its camera fault."""
         severity = draw.fault[:, 1] if self.augmentation == "camera" else torch.zeros(len(draw))
         return 1 - severity / WORST
 
-    def _draw(self, count: int, height: int, width: int, generator: torch.Generator) -> AugmentationDraw:
+    def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> AugmentationDraw:
+        """Random parameters for `count` pictures of `height` x `width` pixels."""
+
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return low + (high - low) * torch.rand(count, *shape, generator=generator)
 
@@ -184,12 +177,17 @@ class TrainingTransform(EvaluationTransform):
         return AugmentationDraw((one_of_two & ~is_noise) ^ second_flip, one_of_two & is_noise, noise_seed, erase, crop,
                                 low_side, interpolation, jitter, jitter_order, warp, fault)
 
-    def apply(self, images: Tensor, draw: AugmentationDraw, full: bool = False) -> Tensor:
+    def apply(self, images: Tensor, draw: AugmentationDraw) -> Tensor:
         """Augment uint8 (B, 3, H, W) RGB by `draw` (of length B): float32 as from `__call__`."""
-        return self._network_input(images, full, None if self.augmentation == "none" else draw)
+        if self.augmentation == "none":
+            return self.evaluation(images)
+        resized = resize_batch(self._augment(checked(images), draw), self.image_size)
+        result = self.evaluation.normalised(resized)
+        _erase(result, draw.erase, self.evaluation.step)
+        return result
 
     def _augment(self, images: Tensor, draw: AugmentationDraw) -> Tensor:
-        images = _flipped(images, draw.flip)
+        images = torch.where(draw.flip.to(images.device)[:, None, None, None], images.flip(3), images)
         if self.augmentation == "adaface":
             for index in range(len(images)):
                 images[index] = _adaface(images[index], draw[index:index + 1])
@@ -204,15 +202,6 @@ class TrainingTransform(EvaluationTransform):
             noise = torch.randn(images.shape[1:], generator=seeded).to(images.device) * math.sqrt(NOISE_VARIANCE)
             images[index] = (images[index] + noise).round_().clamp_(0, 255)
         return images
-
-
-def _flipped(images: Tensor, flip: Tensor) -> Tensor:
-    """A copy of uint8 (B, C, H, W), mirrored left to right where `flip` (B,) says so, stored column by column."""
-    B, C, H, W = images.shape
-    column = torch.arange(W)
-    source = torch.where(flip[:, None, None], W - 1 - column, column) + W * torch.arange(B * C).view(B, C, 1)
-    columns = images.transpose(2, 3).reshape(B * C * W, H).index_select(0, source.flatten().to(images.device))
-    return columns.view(B, C, W, H).transpose(2, 3)
 
 
 def draw_similarity(count: int, generator: torch.Generator, angle: float, scale: float, shift: float) -> Tensor:

@@ -143,7 +143,7 @@ class AdaFaceHead(MarginHead):
         self.register_buffer("batch_mean", torch.full((1,), 20.0))
         self.register_buffer("batch_std", torch.full((1,), 100.0))
 
-    def quality(self, norms: Tensor) -> Tensor:
+    def quality_indicator(self, norms: Tensor) -> Tensor:
         """Norms (B,) or (B, 1) -> q of the same shape in [-1, 1], against `batch_mean` and `batch_std`."""
         safe = norms.clamp(0.001, 100)
         return ((safe - self.batch_mean) / (self.batch_std + 1e-3) * self.concentration).clamp(-1, 1)
@@ -163,7 +163,7 @@ class AdaFaceHead(MarginHead):
     def target_cosine(self, cos: Tensor, norms: Tensor) -> Tensor:
         if self.training:
             self.update_statistics(norms)
-        m, q = self.margin, self.quality(norms)
+        m, q = self.margin, self.quality_indicator(norms)
         return (cos.acos() - m * q).clamp(1e-3, math.pi - 1e-3).cos() - (m + m * q)
 
 

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-import poster_ada
+from poster_ada import openmp
 from poster_ada.checkpoints.own import STATE_PREFIX, read_own, save_checkpoint
 from poster_ada.checkpoints.pretrained import load_pretrained_parts
 from poster_ada.checkpoints.start import start_from
@@ -117,6 +117,12 @@ def validate(
     }
 
 
+def trained_parts(model: Poster) -> dict[str, nn.Module]:
+    """The components that have something to learn, by name; the landmark stream, frozen, is none."""
+    return {name: part for name, part in model.named_children()
+            if any(parameter.requires_grad for parameter in part.parameters())}
+
+
 def seed_epoch(seed: int, epoch: int, rank: int) -> None:
     """Seed torch for what the model draws in one epoch (drop path): other masks on every process, and a run that
     resumes draws what it would have drawn."""
@@ -200,11 +206,11 @@ def train(
         done = len(run.log) if run.finished else 0
         if done > config.epochs:
             raise InputError(f"{run.path} holds a run of {done} epochs, more than {config.epochs}; choose another "
-                             "--run.")
+                             "--run-dir.")
         if run.finished and done == config.epochs:
             return run
         if not resume:
-            raise InputError(f"{run.path} holds an unfinished run; add --resume to go on, or choose another --run.")
+            raise InputError(f"{run.path} holds an unfinished run; add --resume to go on, or choose another --run-dir.")
 
     chosen = choose_device(device, gpu)
     if chosen.type == "cuda" and chosen.index is not None:
@@ -231,17 +237,15 @@ def train(
         workers=workers,
     )
     model.to(device_here).to(memory_format=torch.channels_last)
-    trained_parts = {name: part for name, part in model.named_children()
-                     if any(parameter.requires_grad for parameter in part.parameters())}
     if world > 1:
-        for name, part in trained_parts.items():
+        for name, part in trained_parts(model).items():
             setattr(model, name, synchronise(part, device_here))
     optimizer = make_optimizer(config, [p for p in model.parameters() if p.requires_grad])
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, config.gamma)
     log, best = restore(run, model, optimizer)
     if config.compile:
-        for name in trained_parts:
-            model.get_submodule(name).compile()
+        for part in trained_parts(model).values():
+            part.compile()
     sam = Sam(optimizer, config.rho)
     objective = accelerator.prepare_model(Objective(model, config.label_smoothing, config.quality_weight))
 
@@ -251,7 +255,7 @@ def train(
         "starting_weights": weights, "precision": str(dtype).removeprefix("torch."), "processes": world,
         "environment": environment(), "finished": False,
     }
-    if main and not quiet and poster_ada.SPINS_AS_IT_LIKES and device_here.type == "cpu":
+    if main and not quiet and openmp.TORCH_CAME_FIRST and device_here.type == "cpu":
         print("note: torch was loaded before poster_ada, so its threads spin while they wait; on a busy machine import "
               "poster_ada first, or set GOMP_SPINCOUNT=1000.", file=sys.stderr)
     if main:

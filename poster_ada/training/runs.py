@@ -104,14 +104,14 @@ class Run:
         different = sorted(key for key in new if old.get(key) != new[key])
         if different:
             raise InputError(f"{self.path} holds a run with other settings ({', '.join(different)}); choose another "
-                             "--run.")
+                             "--run-dir.")
         record = self.record if (self.path / "record.json").is_file() else {}
         for what, here in (("fingerprint", data), ("starting_weights", starting_weights)):
             there = record.get(what, here)  # version 0.1 did not record the weights
             if there != here:
                 named = "other faces" if what == "fingerprint" else "other pretrained weights"
                 raise InputError(f"{self.path} holds a run on {named} ({there[:16]}, here {here[:16]}); choose another "
-                                 "--run.")
+                                 "--run-dir.")
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

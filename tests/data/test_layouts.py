@@ -174,7 +174,7 @@ def test_other_sets_do_not_pretend_to_have_the_classes_that_are_asked_for(tmp_pa
 def test_a_form_of_another_set_than_the_one_asked_for_is_refused(tmp_path):
     root = folders(tmp_path / "raf", {f"{split}/{label}": 1 for split in ("train", "test") for label in range(1, 8)})
     assert open_dataset(root, family="rafdb").layout == "RAF-DB, Kaggle"
-    with pytest.raises(InputError, match="is a RAF-DB, Kaggle set, but affectnet was asked for"):
+    with pytest.raises(InputError, match="holds the layout RAF-DB, Kaggle, but affectnet was asked for"):
         open_dataset(root, family="affectnet", num_classes=7)
     own = folders(tmp_path / "own", {"train/happy": 1, "test/happy": 1})
     assert len(open_dataset(own, family="affectnet").train) == 1

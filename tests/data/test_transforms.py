@@ -1,6 +1,7 @@
 """The network's input equals the published one, and augmentation has the published statistics."""
 
 import math
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from poster_ada.data.degrade import SEVERITIES, degrade
-from poster_ada.data.resize import resize_on_grid
+from poster_ada.data.resize import resize_batch, resize_exactly
 from poster_ada.data.transforms import MEAN, STD, EvaluationTransform, TrainingTransform, draw_similarity, warped
 from poster_ada.errors import InputError
 
@@ -36,13 +37,24 @@ def to_8_bits(images, channel_order="RGB"):
     ((100, 100), 224), ((100, 100), 112), ((48, 48), 224), ((64, 64), 64), ((223, 180), 224), ((350, 350), 224),
     ((37, 500), 64), ((16, 1000), 224), ((224, 224), 224),
 ])
-def test_resize_equals_pillow_bit_for_bit(source, target):
+def test_resize_equals_pillow_bit_for_bit_and_in_training_nearly(source, target):
     pixels = np.random.default_rng(target).integers(0, 256, (*source, 3), dtype=np.uint8)
     expected = np.asarray(Image.fromarray(pixels).resize((target, target), Image.BILINEAR))
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    for step in (1, 2, 4):
-        grid = resize_on_grid(images, target, step)[0].permute(1, 2, 0).numpy()
-        assert np.array_equal(grid, expected[::step, ::step])
+    assert np.array_equal(resize_exactly(images, target)[0].permute(1, 2, 0).numpy(), expected)
+    apart = np.abs(resize_batch(images, target)[0].permute(1, 2, 0).numpy().astype(int) - expected)
+    assert apart.max() <= 2
+
+
+def test_resizing_in_a_forked_process_ends():
+    """A pool of threads that outlives a call is dead in a forked process, which then waits for it."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system cannot fork")
+    images = batch(4)
+    EvaluationTransform(64, 64)(images)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        result = pool.apply_async(resize_exactly, (images, 64)).get(timeout=60)
+    assert torch.equal(result, resize_exactly(images, 64))
 
 
 def test_evaluation_input_equals_the_published_one():
@@ -54,11 +66,9 @@ def test_evaluation_input_equals_the_published_one():
     assert (bgr - published).abs().max() < 1e-6
     rgb = EvaluationTransform(channel_order="RGB")(images.flip(1))[0]
     assert (rgb - published).abs().max() < 1e-6
-    whole = EvaluationTransform()(images, full=True)[0]
-    assert whole.shape == (3, 224, 224) and (whole[:, ::2, ::2] - published).abs().max() < 1e-6
 
 
-def test_chunks_and_memory_order_do_not_matter():
+def test_batches_and_memory_order_do_not_matter():
     images = batch(40)
     columns = images.transpose(2, 3).contiguous().transpose(2, 3)
     transform, training = EvaluationTransform(), TrainingTransform(augmentation="adaface")
@@ -150,7 +160,8 @@ def test_what_the_published_augmentation_does_to_pixels():
 def test_erasing_on_the_grid_is_erasing_on_the_whole_picture():
     images, transform = batch(24), TrainingTransform()
     draw = transform.draw(24, 100, 100, seeded(2))
-    assert torch.equal(transform.apply(images, draw), transform.apply(images, draw, full=True)[:, :, ::2, ::2])
+    whole = TrainingTransform(224, 224)
+    assert torch.equal(transform.apply(images, draw), whole.apply(images, draw)[:, :, ::2, ::2])
 
 
 def test_erasing_has_torchvisions_distribution():
@@ -221,8 +232,8 @@ def test_camera_faults_are_degradations_of_known_severity():
     assert within((severity > 0).float().mean(), 0.5, count)
     assert severity.bincount()[1:].min() > 0.09 * count and len(severity.bincount()) == 6
     assert kind.bincount(minlength=5).min() > 0.19 * count
-    assert torch.equal(transform.quality(draw), 1 - severity / 5)
-    assert TrainingTransform(augmentation="warp").quality(draw).unique().tolist() == [1]
+    assert torch.equal(transform.quality_left(draw), 1 - severity / 5)
+    assert TrainingTransform(augmentation="warp").quality_left(draw).unique().tolist() == [1]
     images = batch(400)
     draw = transform.draw(400, 100, 100, seeded(5))
     quiet = ((draw.erase[:, 2] == 0) & ~draw.noisy & ~draw.flip).nonzero().flatten().tolist()

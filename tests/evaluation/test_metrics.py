@@ -112,7 +112,8 @@ def test_mcnemar_is_the_exact_test_on_matched_files():
     assert result["p_value"] == pytest.approx(43400 / 2**20)
     assert mcnemar(a, a)["p_value"] == 1.0
     both = compare(a, b)
-    assert both["difference"] == pytest.approx(0.2) and both["accuracy_a"] == pytest.approx(0.9)
+    assert both["difference"] == pytest.approx(0.2) and both["faces"] == 50
+    assert (both["accuracy_a"], both["accuracy_b"]) == pytest.approx((0.9, 0.7))
     # Standard error of the mean of 50 differences in {-1, 0, 1}: sqrt((20 - 10^2 / 50) / 50^2).
     assert both["interval"] == pytest.approx([0.2 - 1.96 * 0.0849, 0.2 + 1.96 * 0.0849], abs=0.03)
     assert compare(a, a)["interval"] == [0.0, 0.0]

@@ -1,6 +1,7 @@
 """The study: a balanced search, runs done once and repeatable, and tables that answer from the CSV alone."""
 
 import json
+import shutil
 from itertools import combinations, product
 from pathlib import Path
 
@@ -15,13 +16,17 @@ from poster_ada import study
 from poster_ada.checkpoints.create import create_model
 from poster_ada.data.datasets import open_dataset
 from poster_ada.data.degrade import SEVERITIES
+from poster_ada.data.splits import split_train_validation
 from poster_ada.errors import InputError
 from poster_ada.evaluation.degraded import DegradedFaces, measure_degraded
 from poster_ada.model.config import NORM_SOURCES
 from poster_ada.paper import study_runs, study_summary
+from poster_ada.paper.ablation import paired_test, seed_interval
+from poster_ada.paper.figures import save_table
 from poster_ada.paper.study_grid import CHOSEN, L18, SEARCH, SEEDS, Row, grid
 from poster_ada.paper.study_runs import Study, read_results, run_rows, write_results
 from poster_ada.training.recipe import HEAD_RECIPES, TrainConfig
+from poster_ada.training.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,81 @@ def small_study(tmp_path_factory):
     made = Study(dataset, "nano", place / "runs", epochs=1)
     run_rows(made, rows, place / "results")
     return made, rows, place / "results"
+
+
+@pytest.fixture
+def untrained(small_study, monkeypatch):
+    """The small study and its rows; whoever trains again fails."""
+    made, rows, _ = small_study
+    monkeypatch.setattr(study_runs, "train", lambda *a, **k: pytest.fail("trained again"))
+    return made, rows
+
+
+def test_a_row_is_done_only_for_its_faces_settings_and_epochs(untrained, tmp_path):
+    made, rows = untrained
+    assert all(made.is_done(row) for row in rows)
+    assert not any(Study(made.dataset, "nano", made.folder, epochs=2).is_done(row) for row in rows)
+    assert not any(Study(made.dataset, "nano", made.folder).is_done(row) for row in rows)  # ten epochs
+    others = open_dataset(rafdb(tmp_path / "faces", train=57, test=21))
+    assert not any(Study(others, "nano", made.folder, epochs=1).is_done(row) for row in rows)
+    for changed in ({"margin": 0.75}, {"scale": 9.0}, {"label_smoothing": 0.1}, {"augmentation": "none"}):
+        row = Row("protocol", "adaface-m0.4", 1, rows[0].choices | changed)
+        assert row.id == rows[0].id and not made.is_done(row)
+    assert not made.is_done(Row("protocol", "adaface-m0.4", 2, rows[0].choices))
+    copied = Study(made.dataset, "nano", tmp_path / "elsewhere", epochs=1)
+    assert not copied.is_done(rows[0])
+
+
+def test_another_set_in_a_studys_folder_is_refused_not_counted(small_study, tmp_path):
+    made, rows, _ = small_study
+    folder = shutil.copytree(made.folder, tmp_path / "runs")
+    others = open_dataset(rafdb(tmp_path / "faces", train=57, test=21))
+    with pytest.raises(InputError, match="holds a run on other faces"):
+        Study(others, "nano", folder, epochs=1).run_row(rows[0])
+    again = Study(made.dataset, "nano", folder, epochs=2)
+    longer = again.run_row(rows[0])
+    assert longer["epochs"] == 2 and again.is_done(rows[0]) and len(Run(folder / rows[0].id).log) == 2
+
+
+def test_the_search_is_measured_on_validation_faces_and_never_on_test_faces(small_study, monkeypatch, tmp_path):
+    made, rows, _ = small_study
+    measured, read = [], []
+    monkeypatch.setattr(made, "degraded", lambda split, size: measured.append(split.files))
+    monkeypatch.setattr(study_runs, "measure_degraded", lambda *_: {})
+    monkeypatch.setattr(study_runs, "test_scores", lambda run, dataset: read.append(run.path) or {"accuracy": 1.0})
+    for row in rows:
+        made.train_and_measure(made.config(row), made.folder / row.id, on_validation=row.stage == "search")
+    assert measured[0] == made.dataset.test.files and read == [made.folder / rows[0].id]
+    _, held_out = split_train_validation(made.dataset.train, 0.25, 11)
+    assert measured[1] == held_out.files and not set(measured[1]) & set(made.dataset.test.files)
+    seen = {}
+    monkeypatch.setattr(made, "train_and_measure", lambda config, path, on_validation: seen.update(
+        {path.name: on_validation}) or {"seconds": 1.0})
+    monkeypatch.setattr(made, "folder", tmp_path)
+    for row in rows:
+        made.run_row(row)
+    assert seen == {rows[0].id: False, rows[1].id: True}
+
+
+def test_rows_and_manifest_name_the_commit_that_trained(small_study, tmp_path):
+    made, rows, results = small_study
+    table = read_results(results).set_index("id")
+    for row in rows:
+        trained = Run(made.folder / row.id).record["environment"]["commit"]
+        assert table.loc[row.id, "commit"] == trained != ""
+    commits = {"a": "one", "b": "two"}
+    save_table(pd.DataFrame({"x": [1]}), "study_x", data="faces", runs=commits, folder=tmp_path)
+    for entry in json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8")):
+        assert entry["run_commits"] == ["one", "two"] and entry["run"] == ["a", "b"] and "drawn_by_commit" in entry
+
+
+def test_a_manifest_reads_the_commits_of_the_runs_it_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "trained").mkdir(parents=True)
+    Run(tmp_path / "runs" / "trained").write("record.json", {"environment": {"commit": "abc"}})
+    save_table(pd.DataFrame({"x": [1]}), "x", data="faces", runs=["trained", "gone"], folder=tmp_path)
+    (entry, *_) = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
+    assert entry["run_commits"] == ["abc", "unknown"]
 
 
 def made_table(gap: float = 2.0) -> pd.DataFrame:
@@ -144,8 +224,40 @@ def test_summary_finds_the_difference_and_the_best_level():
     assert norms.loc[(CHOSEN, "pre_norm", "all"), "r"] > 0.8
 
 
+@pytest.mark.parametrize(("gap", "verdict"), [(4.0, "better"), (-4.0, "worse")])
+def test_better_is_better_and_worse_is_worse(gap, verdict):
+    table = made_table(gap)
+    table.loc[table["seed"] == 2, "accuracy"] += 0.01 * (table["setting"] == CHOSEN)  # differences are not all one
+    sentences = study_summary.findings(table)
+    (sentence,) = [line for line in sentences if f"{CHOSEN} reaches" in line and "same recipe" in line]
+    assert sentence.endswith(f": {verdict}.") and f"{gap:+.1f} points" in sentence
+    low, high = study_summary.comparisons(table).set_index(["setting", "baseline"]).loc[
+        (CHOSEN, "mlp-same-recipe"), ["difference_low", "difference_high"]]
+    assert (low > 0) == (verdict == "better") and (high < 0) == (verdict == "worse")
+
+
+def test_no_difference_is_not_called_one():
+    for low, high, words in ((0.1, 2, "better"), (-2, -0.1, "worse"), (-1, 1, "no difference shown"),
+                             (0, 1, "no difference shown"), (-1, 0, "no difference shown")):
+        assert study_summary._verdict({"difference_low": low, "difference_high": high}) == words
+
+
+def test_intervals_over_seeds_and_pairs_are_students_95_percent():
+    # Student's t at 97.5 %: 4.302653 with 2 degrees of freedom, 12.706205 with one.
+    assert seed_interval([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / np.sqrt(3), rel=1e-6)
+    assert seed_interval([1.0, 3.0]) == pytest.approx(12.706205, rel=1e-6)
+    assert np.isnan(seed_interval([5.0]))
+    test = paired_test([1.0, 2.0, 3.0])
+    assert test["difference"] == 2.0 and test["p"] == pytest.approx(0.0741799)
+    assert [test["difference_low"], test["difference_high"]] == pytest.approx(
+        [2 - 4.302653 / np.sqrt(3), 2 + 4.302653 / np.sqrt(3)], rel=1e-6)
+    settings = study_summary.settings_table(made_table(gap=2.0))
+    assert settings.loc["mlp", "accuracy_interval"] == pytest.approx(seed_interval([51.0, 52.0, 53.0]))
+
+
 def test_severity_zero_is_counted_on_the_faces_that_are_degraded(monkeypatch):
-    monkeypatch.setattr("poster_ada.evaluation.degraded.FACES", 10)  # of 100; the first 50 + seed + gap are right
+    # 10 of the 100 faces, of which the first 50 + seed + gap are right.
+    monkeypatch.setattr("poster_ada.evaluation.degraded.FACES", 10)
     severities = study_summary.severity_table(made_table(gap=2.0)).set_index(["setting", "kind", "severity"])
     assert severities.loc[("mlp", "blur", 0), "accuracy"] == 50  # places 0, 11, ..., 99, whatever the seed
     assert severities.loc[("mlp", "blur", 5), "accuracy"] == pytest.approx(45, abs=3)

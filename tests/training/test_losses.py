@@ -1,0 +1,61 @@
+"""The loss: the published sum, the quality term, and what of the model it reaches."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small_runs import small
+
+from poster_ada.errors import InputError
+from poster_ada.model.poster import Poster
+from poster_ada.training.loop import Objective
+from poster_ada.training.losses import quality_loss, recipe_loss
+
+
+def test_recipe_loss_is_twice_the_smoothed_cross_entropy_and_the_plain_one():
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([0, 6, 3, 3, 1])
+    log_p = logits.log_softmax(1)
+    plain = -log_p[range(5), labels].mean()
+    for smoothing in (0.0, 0.2, 0.7):
+        smoothed = (1 - smoothing) * plain - smoothing * log_p.mean()
+        torch.testing.assert_close(recipe_loss(logits, labels, smoothing), 2 * smoothed + plain)
+    torch.testing.assert_close(recipe_loss(logits, labels), recipe_loss(logits, labels, 0.2))
+    assert recipe_loss(logits.bfloat16(), labels).dtype == torch.float32
+
+
+def test_quality_loss_is_one_minus_the_correlation():
+    norms, quality = torch.rand(50, generator=torch.Generator().manual_seed(1)), torch.linspace(0, 1, 50)
+    expected = 1 - torch.corrcoef(torch.stack((norms, quality)))[0, 1]
+    torch.testing.assert_close(quality_loss(norms, quality), expected)
+    torch.testing.assert_close(quality_loss(3 * quality + 7, quality), torch.tensor(0.0))
+    torch.testing.assert_close(quality_loss(-quality, quality), torch.tensor(2.0))
+    assert quality_loss(norms.requires_grad_(), torch.ones(50)) == 1  # nothing known, nothing taught
+    assert quality_loss(norms.bfloat16(), quality.double()).dtype == torch.float32
+
+
+def test_quality_term_needs_known_quality_and_reaches_the_norm(faces):
+    with pytest.raises(InputError, match="quality_weight 0.5 does not fit augmentation 'warp'"):
+        small(faces, quality_weight=0.5)
+    config = small(faces, head="adaface", augmentation="camera", quality_weight=0.5)
+    torch.manual_seed(1)
+    objective = Objective(Poster(config.model), 0.2, 0.5)
+    images, labels, quality = torch.randn(8, 3, 24, 24), torch.arange(8) % 7, torch.rand(8)
+    landmark_map = objective.model.landmark_map(images)
+    with_term, _ = objective(images, labels, landmark_map, quality)
+    objective.quality_weight = 0.0
+    without, _ = objective(images, labels, landmark_map, quality)
+    norms = objective.model.forward_features(images, landmark_map).norm
+    torch.testing.assert_close(with_term - without, 0.5 * quality_loss(norms, quality))
+
+
+def test_objective_counts_margin_free_predictions_and_sees_the_margin(faces):
+    torch.manual_seed(1)
+    model = Poster(small(faces, head="cosface", margin=0.3, scale=8.0).model).eval()  # BatchNorm as it is
+    images = torch.randn(20, 3, 24, 24)
+    with torch.no_grad():
+        predicted = model(images).argmax(1)
+    labels = torch.where(torch.arange(20) < 13, predicted, (predicted + 1) % 7)
+    loss, correct = Objective(model, 0.1)(images, labels, model.landmark_map(images), torch.ones(20))
+    assert correct == 13 and not correct.requires_grad
+    lowered = model(images) - 8.0 * 0.3 * F.one_hot(labels, 7)
+    torch.testing.assert_close(loss, recipe_loss(lowered, labels, 0.1), rtol=1e-4, atol=1e-4)
