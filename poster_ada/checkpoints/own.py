@@ -42,7 +42,7 @@ def read_own(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
         with safe_open(path, "pt") as file:
             description = json.loads((file.metadata() or {}).get("poster_ada", "null"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError):
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         raise InputError(f"{path} is not a safetensors file or is cut short; download or copy it again.") from None
     if not isinstance(description, dict) or not isinstance(description.get("model"), dict):
         raise InputError(f"{path} was not written by this project: its header has no model configuration.")

@@ -5,7 +5,6 @@ Only the tensors that are asked for are read from the file; those of an optimise
 
 from __future__ import annotations
 
-import mmap
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -93,8 +92,7 @@ def _read_zip(path: Path) -> Any:
 
 
 def _read_legacy(path: Path) -> Any:
-    with path.open("rb") as file:
-        data = _File(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    data = _File(path.read_bytes())
     if read_pickle(data) != LEGACY_MAGIC:
         raise BrokenPickle("not written by torch.save")
     read_pickle(data)  # the format's version
@@ -121,7 +119,7 @@ def _read_legacy(path: Path) -> Any:
 class _File:
     """Bytes as the file that `read_pickle` reads: a length that lies is not believed, as files in memory do not."""
 
-    def __init__(self, content: bytearray | mmap.mmap) -> None:
+    def __init__(self, content: bytes | bytearray) -> None:
         self.content = content
         self._at = 0
 
