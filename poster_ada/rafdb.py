@@ -160,7 +160,7 @@ def training_lines(root: str) -> list[str]:
             line("small", " --head adaface --margin 0.75", "POSTER-Ada-s, m = 0.75"),
             line("small", " --head adaface-fer", "the setting that this project's study found"),
         )),
-        "then: make report DATA=... PRESET=small, or python -m poster_ada.report --data ... --preset small",
+        f"then the whole report on these faces: python -m poster_ada.report --data {quoted} --preset small",
     ]
 
 
