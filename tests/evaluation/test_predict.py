@@ -142,6 +142,7 @@ def test_the_bar_counts_faces_and_can_be_silenced(split, tiny, monkeypatch):
     predict_split(tiny(), split, quiet=True)
     assert [(how["total"], how["disable"], done) for how, done in bars] == [(40, False, 40), (40, True, 40)]
     assert bars[0][0]["delay"] == 5.0 and bars[0][0]["leave"] is False
+    assert (bars[0][0]["desc"], bars[0][0]["unit"]) == ("predicting", "face")
 
 
 def test_what_does_not_fit_is_refused(split, tiny):

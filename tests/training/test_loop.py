@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -251,14 +252,16 @@ def test_optimizers_are_those_that_were_named(faces):
 
 
 def test_each_epoch_and_process_draws_its_own_masks_and_draws_them_again():
-    drawn = {}
+    drawn, seeds = {}, []
     for seed, epoch, rank in ((1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0)):
         seed_epoch(seed, epoch, rank)
+        seeds.append(torch.initial_seed())
         drawn[seed, epoch, rank] = torch.rand(4).tolist()
         torch.rand(3)
         seed_epoch(seed, epoch, rank)
         assert torch.rand(4).tolist() == drawn[seed, epoch, rank]
     assert len({tuple(values) for values in drawn.values()}) == 4
+    assert max(seeds) > 2**32  # 64 bits, so that two epochs hardly ever share one
 
 
 def test_validation_scores_the_model_without_margin(faces):
@@ -352,6 +355,22 @@ def test_the_bar_counts_faces(faces, tmp_path, monkeypatch):
     (first, _), (second, how) = bars
     assert (first.counted, second.counted) == (48, 144)  # six batches of 8 of the 49 faces an epoch
     assert how["total"] == 144 and how["initial"] == 48 and how["disable"]
+
+
+def test_speed_is_faces_a_second_with_one_decimal(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.time, "perf_counter", count(step=0.7).__next__)
+    run = train(small(faces, epochs=2), tmp_path / "run", device="cpu", quiet=True)
+    assert run.log["images_per_second"].to_list() == [68.6, 68.6]  # 48 faces in 0.7 s
+
+
+def test_devices_are_those_asked_for(faces, tmp_path, monkeypatch, capsys):
+    asked, accelerator = [], loop.Accelerator
+    monkeypatch.setattr(loop, "Accelerator", lambda **how: asked.append(how) or accelerator(**how))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    train(small(faces, epochs=1), tmp_path / "run", gpu="0", quiet=True)
+    assert asked == [{"cpu": True}] and "--gpu 0: torch sees no GPU here" in capsys.readouterr().err
+    with pytest.raises(InputError, match="--device cuda: torch sees no GPU here"):
+        train(small(faces, epochs=1), tmp_path / "other", device="cuda", quiet=True)
 
 
 def test_classes_that_are_not_the_datas_are_refused(faces, tmp_path):
