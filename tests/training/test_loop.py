@@ -25,6 +25,7 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import probabilities_of, read_predictions
+from poster_ada.files import sha256_of
 from poster_ada.model.poster import Poster
 from poster_ada.training.loop import make_optimizer, seed_epoch, selection_splits, train, validate
 from poster_ada.training.losses import quality_loss, recipe_loss
@@ -443,3 +444,38 @@ def test_a_killed_run_resumes(faces, tmp_path):
     assert 0 < done < 30 and not run.finished
     more = replace(run.config, epochs=done + 1)
     assert len(train(more, run.path, device="cpu", quiet=True).log) == done + 1
+
+
+@pytest.mark.parametrize(("twins", "counted"), [(5, 16), (0, None), (21, None)])
+def test_test_faces_with_a_twin_in_training_are_counted_apart(faces, tmp_path, monkeypatch, twins, counted):
+    dataset = open_dataset(faces)
+    monkeypatch.setattr(loop, "twins_in_train", lambda of: np.arange(len(of.test)) < twins)
+    run = train(small(faces, epochs=1), tmp_path / "run", device="cpu", quiet=True, dataset=dataset)
+    assert ("test_without_twins" in run.record) == ("Without the test faces" in loop.result_lines(run)) == bool(counted)
+    if counted:
+        alone = compute_metrics(read_predictions(run.path / "predictions.csv")[twins:])
+        assert run.record["test_without_twins"]["faces"] == counted
+        assert run.record["test_without_twins"]["accuracy"] == pytest.approx(alone["accuracy"])
+        assert f"twin in training: {alone['accuracy']:.4f} (16 faces)" in loop.result_lines(run)
+
+
+def test_a_set_without_a_test_split_is_trained_on_and_says_its_validation_accuracy(faces, tmp_path):
+    dataset = open_dataset(faces)
+    dataset.test = dataset.test.subset([])
+    run = train(small(faces, epochs=1), tmp_path / "run", device="cpu", quiet=True, dataset=dataset)
+    assert run.finished and "test" not in run.record and not (run.path / "predictions.csv").exists()
+    words = f"Validation accuracy: {run.record['selection_accuracy']:.4f} ({dataset.name} has no test split)"
+    assert words in loop.result_lines(run).splitlines()
+    with pytest.raises(InputError, match="has no test split to choose the best epoch on; leave out --select-on"):
+        selection_splits(small(faces, select_on="test"), dataset)
+
+
+def test_training_starts_from_a_checkpoint(scripted, faces, tmp_path):
+    source = scripted[0].path / "best.safetensors"
+    config = small(faces, epochs=1, depth=2, lr=1e-30, checkpoint=str(source))
+    run = train(config, tmp_path / "run", device="cpu", quiet=True)
+    start, end = weights(scripted[0], "best"), weights(run, "last")
+    trained = [name for name, _ in run.model().named_parameters()]
+    assert all(torch.equal(start[name], end[name]) for name in trained)
+    assert run.record["pretrained_parts"][0] == "best.safetensors"
+    assert run.record["starting_weights"] == sha256_of(source)
