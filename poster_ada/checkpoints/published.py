@@ -1,23 +1,23 @@
 """The published checkpoints' format, translated here and nowhere else: names, shapes, what their pickles may hold.
 
-Published files are pickles of `{"model_state_dict": ...}`; they are read with torch's tensors-only unpickler, so
-nothing in a downloaded file is executed.
+Published files are pickles of `{"model_state_dict": ...}`; they are read without unpickling (pickles.py), so nothing
+in a downloaded file is executed.
 """
 
 from __future__ import annotations
 
-import pickle
 import re
-import warnings
-import zipfile
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from poster_ada.checkpoints.pickles import CodeError
+from poster_ada.checkpoints.state_dicts import NoStateDict, bare_names, find_state
+from poster_ada.checkpoints.torch_files import BROKEN, read_torch_file
 from poster_ada.errors import InputError
 from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
 from poster_ada.files import write_atomically
@@ -35,6 +35,8 @@ DEAD_SHAPES = {
     "ir_back.output_layer.4.num_batches_tracked": (),
 }
 ADAFACE_DEAD = {"head.t": (1,)}  # a counter the published head carries and never moves
+
+MOST_CLASSES = 1000  # a damaged file may claim any number
 
 # (pattern in this project's names, published replacement); the first that matches a whole dotted piece applies.
 LANDMARK_RULES = [
@@ -89,7 +91,10 @@ def published_name(name: str) -> str:
 
 
 def read_published_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a `.pth` or `.pth.tar` file (zip or legacy), without any `module.` prefix.
+    """The state dict in a `.pth` or `.pth.tar` file (zip or legacy), without the prefixes of wrapping modules.
+
+    Whatever else lies in the file (options, logs, an optimiser) is passed over. Where weights averaged over training
+    lie beside the plain ones, the plain ones are taken, with a note on stderr.
 
     Raises:
         InputError: the file is absent, not a checkpoint, cut short, or holds code instead of tensors.
@@ -101,37 +106,35 @@ def read_published_tensors(path: str | Path) -> dict[str, Tensor]:
         start = file.read(512).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html")):
         raise InputError(f"{path} is a web page, not a checkpoint; the download was refused: download the file again.")
-    # Files of that time carry accuracies as numpy scalars; these names only build numbers.
-    numbers = [np.dtype, np._core.multiarray.scalar, *(type(np.dtype(t)) for t in (np.float64, np.float32, np.int64))]
     try:
-        with torch.serialization.safe_globals(numbers), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise InputError(f"{path} holds code ({named[1]}), not only tensors, and was not opened; use a file whose "
-                             "state dict was saved with torch.save.") from None
-        raise InputError(f"{path} is not a PyTorch checkpoint; check that the file is the right one.") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError,
-            zipfile.BadZipFile, UnicodeDecodeError, AssertionError):
+        state, note = find_state(read_torch_file(path))
+        tensors = {name: value.read() for name, value in bare_names(state).items()}
+    except CodeError as error:
+        raise InputError(f"{path} holds code ({error}), not only tensors and data, and was not opened; use a file "
+                         "whose state dict was saved with torch.save.") from None
+    except NoStateDict as error:
+        raise InputError(f"{path} is a PyTorch file, but holds {error}.") from None
+    except BROKEN:
         raise InputError(f"{path} is not a PyTorch checkpoint or is cut short; download or copy it again.") from None
-    for key in ("model_state_dict", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
-        raise InputError(f"{path} is a PyTorch file, but holds no state dict of tensors; check the path.")
-    return {str(k).removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
+    if note:
+        print(f"note: {path} {note}.", file=sys.stderr)
+    return tensors
 
 
 def infer_config(tensors: Mapping[str, Tensor], path: str | Path) -> PosterConfig:
     """Size, classes, head and variant of a published state dict, from its keys and shapes alone."""
     blocks = {int(m[1]) for k in tensors if (m := re.match(r"pyramid_fuse\.blocks\.(\d+)\.", k))}
     weight = tensors.get("head.linear.weight", tensors.get("head.kernel"))
+    if blocks != set(range(len(blocks))):
+        raise InputError(f"{path} lacks pyramid_fuse.blocks.{next(i for i in range(len(blocks)) if i not in blocks)}, "
+                         "though later ones are there; download or copy it again.")
     if not blocks or weight is None or weight.ndim != 2:
         missing = "pyramid_fuse.blocks" if not blocks else "head.linear.weight or head.kernel"
         raise InputError(f"{path} is not a POSTER checkpoint: it has no {missing}.")
     head = "mlp" if "head.linear.weight" in tensors else "adaface" if "head.batch_mean" in tensors else "arcface"
     num_classes = weight.shape[0] if head == "mlp" else weight.shape[1]
+    if not 2 <= num_classes <= MOST_CLASSES:
+        raise InputError(f"{path} is not a POSTER checkpoint for expressions: it has {num_classes} classes.")
     mixing = "pyramid_fuse.blocks.0.block_l.conv.weight" in tensors
     names = RAFDB_CLASSES if mixing else AFFECTNET_CLASSES[:num_classes]
     return PosterConfig(

@@ -15,6 +15,7 @@ from pytorch_grad_cam.metrics.road import ROADCombined
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget, ClassifierOutputTarget
 from torch import Tensor
 
+from poster_ada.errors import InputError
 from poster_ada.model.poster import Poster
 
 STREAMS = {"image_stream": "image stream", "landmark_stream": "landmark stream"}
@@ -37,13 +38,29 @@ def grad_cam(model: Poster, images: Tensor, classes: Sequence[int], stream: str)
 
     Returns:
         (B, S, S) in 0..1, each map scaled to its own maximum.
+
+    Raises:
+        InputError: there is not one class for each image, a class is none of the model's, or there is no such stream.
     """
+    if stream not in STREAMS:
+        raise InputError(f"there is no stream {stream!r}; choose one of {', '.join(STREAMS)}.")
+    check_classes(model, images, classes)
     targets = [ClassifierOutputTarget(int(number)) for number in classes]
     with GradCAM(model, [getattr(model, stream)]) as cam:
         # The landmark stream is frozen: its map has a gradient only if the images ask for one.
         heat = cam(images.clone().requires_grad_(), targets)
     model.zero_grad(set_to_none=True)
     return heat
+
+
+def check_classes(model: Poster, images: Tensor, classes: Sequence[int]) -> None:
+    """Raise InputError unless `classes` names one class of the model for each image."""
+    if len(classes) != len(images):
+        raise InputError(f"{len(classes)} classes were given for {len(images)} images; give one for each.")
+    for number in classes:
+        if not 0 <= int(number) < model.config.num_classes:
+            raise InputError(f"there is no class {int(number)}; the model has {model.config.num_classes}, counted from "
+                             f"0: {', '.join(model.config.class_names)}.")
 
 
 def region_masks(landmarks: np.ndarray, side: int, grow: float = 0.03) -> dict[str, np.ndarray]:
@@ -104,6 +121,7 @@ def road(model: Poster, images: Tensor, classes: Sequence[int], heat: np.ndarray
     Returns:
         (B,) in -1..1.
     """
+    check_classes(model, images, classes)
     targets = [ClassifierOutputSoftmaxTarget(int(number)) for number in classes]
     return ROADCombined(list(percentiles))(images, heat, targets, model)
 
