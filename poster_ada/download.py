@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from poster_ada.checkpoints.names import DRIVE_FOLDERS
+from poster_ada.checkpoints.names import AUTHORS, DRIVE_FOLDERS
 from poster_ada.errors import command
 from poster_ada.flags import CommandParser
 
@@ -12,7 +12,8 @@ from poster_ada.flags import CommandParser
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = CommandParser("download", description="Fetch the published weights from the POSTER authors' Google Drive.")
+    parser = CommandParser("download", description="Fetch the published weights from the POSTER authors' Google Drive, "
+                           f"to which their repository {AUTHORS} links; what arrives is checked tensor by tensor.")
     parser.add_argument(
         "what", nargs="?", choices=tuple(DRIVE_FOLDERS),
         help="pretrained: IR-50 and MobileFaceNet into models/pretrain; rafdb: POSTER-l into checkpoint (both)",

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from poster_ada.data.layouts import Dataset
 
+MOST_COMPARED = 50_000  # training faces that are looked through for copies of test faces; RAF-DB takes seconds
+
 
 def parser() -> CommandParser:
     """The published flags, and this project's."""
@@ -75,11 +77,10 @@ def test(args: argparse.Namespace) -> None:
     if args.plot_cm:
         _import_plotting()
     from poster_ada.checkpoints.create import load_checkpoint
-    from poster_ada.data.datasets import open_dataset
     from poster_ada.devices import choose_device
     from poster_ada.evaluation.metrics import compare, compute_metrics
     from poster_ada.evaluation.predict import predict_split
-    from poster_ada.evaluation.predictions import read_predictions, write_predictions
+    from poster_ada.evaluation.predictions import class_names_of, read_predictions, write_predictions
 
     other = read_predictions(args.compare) if args.compare else None
     named = NAMED_SETS[args.dataset or "rafdb"]
@@ -92,9 +93,13 @@ def test(args: argparse.Namespace) -> None:
     if not margin_free and checkpoint.suffix != ".safetensors" and model.config.head != "mlp":
         print(f"assumed: margin {model.head.margin}, norm source {model.config.norm_source} (a published file does not "
               "say; --margin and --norm-source do).", file=sys.stderr)
-    classes = args.classes or (named.num_classes if args.dataset else model.config.num_classes)
-    dataset = open_dataset(root, check=False, num_classes=classes if classes in (7, 8) else None)
-    check_fit(model.config, dataset, checkpoint, args.preset)
+    if args.preset not in (None, size := size_name(model.config)):
+        raise InputError(f"{checkpoint} is a {size} model, not {args.preset}; leave out --preset or set it to {size}.")
+    dataset = open_test_set(root, args.classes or (named.num_classes if args.dataset else None),
+                            model.config.num_classes, named.family if args.dataset else None)
+    if dataset.channel_order != model.config.channel_order:
+        print(f"note: {checkpoint} takes {model.config.channel_order} and gets it; {dataset.name} is usually fed in "
+              f"{dataset.channel_order}.", file=sys.stderr)
     device = choose_device(args.device, args.gpu)
     if device.type == "cuda" and "," in (args.gpu or ""):
         print(f"--gpu {args.gpu}: testing uses one GPU, the first: {device.index}.", file=sys.stderr)
@@ -102,6 +107,8 @@ def test(args: argparse.Namespace) -> None:
                                 precision=args.precision, protocol=args.protocol, quiet=args.quiet,
                                 workers=args.workers)
 
+    if matching := predictions.attrs["matching"]:
+        print(f"note: {matching}.", file=sys.stderr)
     scores = compute_metrics(predictions)
     dtype = resolve_precision(args.precision, device, model.config)
     record: dict[str, Any] = {
@@ -109,9 +116,13 @@ def test(args: argparse.Namespace) -> None:
         "checkpoint": checkpoint.name, "sha256": sha256_of(checkpoint), "size": size_name(model.config),
         "head": model.config.head, "channel_order": model.config.channel_order,
         "precision": str(dtype).removeprefix("torch."), "faces": len(predictions),
+        "classes": matching,
     }
+    alone = without_twins(dataset, predictions)
     if margin_free:
         record |= scores
+        if alone is not None:
+            record["test_without_twins"] = compute_metrics(alone)
     else:
         record |= {"label_margin_score": scores["accuracy"], "label_margin_macro_f1": scores["macro_f1"],
                    "margin": getattr(model.head, "margin", None), "norm_source": model.config.norm_source,
@@ -123,12 +134,15 @@ def test(args: argparse.Namespace) -> None:
     write_predictions(predictions, out / "predictions.csv")
     write_json_atomically(out / "metrics.json", record)
     if args.plot_cm:
-        save_confusion(predictions, model.config.class_names, dataset.name, out, margin_free)
+        save_confusion(predictions, class_names_of(predictions), dataset.name, out, margin_free)
 
     if margin_free:
         if not args.quiet:
             print(score_table(scores))
         print(f"Test accuracy: {scores['accuracy']:.4f}")
+        if alone is not None:
+            print(f"Without the test faces that have a twin in training: "
+                  f"{record['test_without_twins']['accuracy']:.4f} ({len(alone)} faces)")
     else:
         print(f"Label-margin score: {scores['accuracy']:.4f} (not an accuracy: the margin was taken off the true "
               "class; leave out --protocol for the accuracy)")
@@ -138,18 +152,34 @@ def test(args: argparse.Namespace) -> None:
         print(f"{len(predictions)} test faces of {dataset.name}; everything is in {out}")
 
 
-def check_fit(config: PosterConfig, dataset: Dataset, checkpoint: Path, preset: str | None) -> None:
-    """Raise InputError where the checkpoint does not fit the data or the flags; note an unusual channel order."""
-    if preset not in (None, size := size_name(config)):
-        raise InputError(f"{checkpoint} is a {size} model, not {preset}; leave out --modeltype or set it to {size}.")
-    if dataset.class_names != config.class_names:
-        raise InputError(
-            f"{checkpoint} was trained on the classes {', '.join(config.class_names)}, but {dataset.root} has "
-            f"{', '.join(dataset.class_names)}; give --data a face set with the checkpoint's classes in its order."
-        )
-    if dataset.channel_order != config.channel_order:
-        print(f"note: {checkpoint} takes {config.channel_order} and gets it; {dataset.name} is usually fed in "
-              f"{dataset.channel_order}.", file=sys.stderr)
+def open_test_set(root: Path, asked: int | None, of_model: int, family: str | None) -> Dataset:
+    """The set to test on: with the classes that were asked for, else as many as the model has where the set can be
+    read so, else all. Raises InputError as `open_dataset`."""
+    from poster_ada.data.datasets import open_dataset
+
+    how: dict[str, Any] = {"check": False, "needs": ("test",), "family": family}
+    if asked or of_model in (7, 8):
+        try:
+            return open_dataset(root, num_classes=asked or of_model, **how)
+        except InputError:
+            if asked:
+                raise
+    return open_dataset(root, **how)
+
+
+def without_twins(dataset: Dataset, predictions: pd.DataFrame) -> pd.DataFrame | None:
+    """The predictions of faces without an equal picture or near copy in training, or None where all or none have one.
+
+    Looking through many training faces takes longer than the test, so it is left out there.
+    """
+    from poster_ada.data.twins import twins_in_train
+
+    if not 0 < len(dataset.train) <= MOST_COMPARED:
+        return None
+    twins = twins_in_train(dataset)
+    kept = predictions[predictions["file"].isin([file for file, twin in zip(dataset.test.files, twins, strict=True)
+                                                 if not twin])]
+    return kept if 0 < len(kept) < len(predictions) else None
 
 
 def default_folder(checkpoint: Path, dataset: Dataset, protocol: str) -> Path:

@@ -118,8 +118,8 @@ def test_batches_and_precision_change_little(split, choices, tolerance):
 
 
 def test_predict_refuses_what_does_not_fit(split):
-    with pytest.raises(InputError, match="classes Surprise.*trained on Neutral"):
-        predict_split(nano(num_classes=7, class_names=AFFECTNET_CLASSES[:7]), split)
+    with pytest.raises(InputError, match="classes Surprise.*trained on Neutral, calm: 1 in common"):
+        predict_split(nano(num_classes=2, class_names=("Neutral", "calm")), split)
     with pytest.raises(InputError, match="float8"):
         predict_split(nano(), split, precision="float8")
     with pytest.raises(InputError, match="fair"):
@@ -188,10 +188,41 @@ def test_wrong_use_is_one_sentence(faces, checkpoint, tmp_path, monkeypatch, cap
     assert not list(tmp_path.iterdir())
 
 
-def test_other_classes_and_missing_plotting_are_one_sentence(faces, checkpoint, tmp_path, monkeypatch, capsys):
-    save_checkpoint(nano(num_classes=8, class_names=AFFECTNET_CLASSES), tmp_path / "eight.safetensors")
-    assert run("-c", tmp_path / "eight.safetensors", "--data", faces) == 2
+def test_other_classes_are_matched_by_name_and_said(faces, tmp_path, capsys):
+    eight = nano(num_classes=8, class_names=AFFECTNET_CLASSES)
+    save_checkpoint(eight, tmp_path / "eight.safetensors")
+    assert run("-c", tmp_path / "eight.safetensors", "--data", faces, "--out", tmp_path / "out", "-p") == 0
+    said = "the set has no Contempt: left out, the other probabilities renormalised"
+    assert said in capsys.readouterr().err
+    assert said in json.loads((tmp_path / "out" / "metrics.json").read_text())["classes"]
+    table = read_predictions(tmp_path / "out" / "predictions.csv")
+    assert list(table.columns[4:]) == [f"p_{name.lower()}" for name in RAFDB_CLASSES] and len(table) == TEST_FACES
+    assert run("-c", tmp_path / "eight.safetensors", "--data", faces, "--classes", "8") == 2
     assert "has 7 classes, not 8" in capsys.readouterr().err
+
+
+def test_accuracy_without_the_faces_that_are_in_training_too(tmp_path, checkpoint, capsys):
+    faces = face_sets.rafdb(tmp_path / "set", train=7, test=8)
+    aligned = faces / "Image" / "aligned"
+    for number in (1, 3):  # a mirrored copy and an equal one
+        with Image.open(aligned / f"train_0000{number}_aligned.jpg") as picture:
+            face = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if number == 1 else picture
+            face.save(aligned / f"test_000{number}_aligned.jpg", quality=95)
+    assert run("-c", checkpoint, "--data", faces, "--out", tmp_path) == 0
+    table = read_predictions(tmp_path / "predictions.csv").set_index("file").drop(["test_0001.jpg", "test_0003.jpg"])
+    accuracy = (table["label"] == table["prediction"]).mean()
+    assert f"twin in training: {accuracy:.4f} (6 faces)" in capsys.readouterr().out
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record["faces"] == 8 and record["test_without_twins"]["faces"] == 6
+    assert record["test_without_twins"]["accuracy"] == pytest.approx(accuracy)
+
+
+def test_a_set_with_only_a_test_split_is_tested(tmp_path, checkpoint):
+    face_sets.rafdb(tmp_path / "set", train=0, test=7)
+    assert run("-c", checkpoint, "--data", tmp_path / "set", "--out", tmp_path) == 0
+
+
+def test_missing_plotting_is_one_sentence(faces, checkpoint, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run("-c", checkpoint, "--data", faces, "-p") == 2
     assert "-p needs matplotlib" in capsys.readouterr().err

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 PRETRAINED_FOLDER = Path("models/pretrain")
 PRETRAINED_FILES = IR50_FILE, MOBILEFACENET_FILE = "ir50.pth", "mobilefacenet_model_best.pth.tar"
+RAFDB_FILE = "rafdb_best.pth"
+AUTHORS = "https://github.com/zczcwh/POSTER"
 
 
 class DriveFolder(NamedTuple):
@@ -23,7 +25,7 @@ class DriveFolder(NamedTuple):
 
 DRIVE_FOLDERS = {
     "pretrained": DriveFolder("1X9pE-NmyRwvBGpVzJOEvLqRPRfk_Siwq", PRETRAINED_FOLDER, PRETRAINED_FILES),
-    "rafdb": DriveFolder("1jeCPTGjBL8YgKKB9YrI9TYZywme8gymv", Path("checkpoint"), ("rafdb_best.pth",)),
+    "rafdb": DriveFolder("1jeCPTGjBL8YgKKB9YrI9TYZywme8gymv", Path("checkpoint"), (RAFDB_FILE,)),
 }
 
 # Exported formats: the suffix of a file, and what it can be computed in.

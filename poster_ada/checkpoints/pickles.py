@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 
 PYTHON_2_NAMES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # as protocols 0 to 2 write them
 CONTAINERS = {
@@ -74,10 +74,11 @@ class Record:
     state: Any = None
 
 
-def read_pickle(file: IO[bytes], persistent: Callable[[Any], Any] | None = None) -> Any:
+def read_pickle(file: Any, persistent: Callable[[Any], Any] | None = None) -> Any:
     """The value of one pickle, of any protocol; `file` is left behind it.
 
     Args:
+        file: with `read(size)` and `readline()`, in bytes; a size that the pickle claims should cost nothing there.
         persistent: makes a value of each persistent id; without it there may be none.
 
     Returns:
@@ -103,7 +104,7 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self, file: IO[bytes]) -> Any:
+    def run(self, file: Any) -> Any:
         for opcode, arg, _ in pickletools.genops(file):
             if opcode.name == "STOP":
                 return self.stack.pop()
@@ -156,6 +157,9 @@ class _Machine:
             self.marks.pop()
         else:
             self.stack.pop()
+
+    def pop_mark(self, _: Any) -> None:
+        self.above_mark()
 
     def append(self, _: Any) -> None:
         item = self.stack.pop()
@@ -254,7 +258,7 @@ def _recall(machine: _Machine, place: int) -> None:
 _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     **dict.fromkeys(("PROTO", "FRAME"), lambda machine, arg: None),
     "MARK": lambda machine, _: machine.marks.append(len(machine.stack)),
-    "POP": _Machine.pop, "POP_MARK": lambda machine, _: machine.above_mark() and None,
+    "POP": _Machine.pop, "POP_MARK": _Machine.pop_mark,
     "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
     "APPEND": _Machine.append, **dict.fromkeys(("APPENDS", "ADDITEMS"), _Machine.appends),
     **dict.fromkeys(("LIST", "FROZENSET"), lambda machine, _: machine.stack.append(machine.above_mark())),

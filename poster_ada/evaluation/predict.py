@@ -17,6 +17,7 @@ from poster_ada.data.splits import FaceSplit
 from poster_ada.data.transforms import EvaluationTransform
 from poster_ada.devices import choose_device
 from poster_ada.errors import InputError
+from poster_ada.evaluation.matching import match_classes
 from poster_ada.evaluation.predictions import probability_columns
 from poster_ada.evaluation.protocol import LABEL_MARGIN_BATCH, PROTOCOLS, label_margin_logits
 from poster_ada.model.fast import prediction_copy
@@ -53,17 +54,21 @@ def predict_with_embeddings(
         workers: processes that decode faces where they do not fit into memory; default `FaceLoader`'s.
 
     Returns:
-        The table described in predictions.py, with `protocol` in its `attrs`, and the embeddings, float32 (N, dim).
+        The table described in predictions.py, and the embeddings, float32 (N, dim). Where the split's classes are not
+        the model's, the table has those that both know, as the split calls them (see matching.py). In its `attrs` are
+        the `protocol` and, as `matching`, a sentence on what was done about the classes, or None.
 
     Raises:
-        InputError: the split's classes are not the model's, a face is unreadable, or the output is not finite.
+        InputError: split and model share fewer than two classes, a face is unreadable, or the output is not finite.
     """
     config = model.config
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol!r} is unknown; choose one of {', '.join(PROTOCOLS)}.")
-    if split.class_names != config.class_names:
-        raise InputError(f"the faces have the classes {', '.join(split.class_names)}, but the model was trained on "
-                         f"{', '.join(config.class_names)}, in this order; choose faces with the model's classes.")
+    match = match_classes(config.class_names, split.class_names)
+    matching = match.sentence(split)
+    split = match.faces(split)
+    if not len(split):
+        raise InputError(f"no face has one of the classes {', '.join(match.class_names)}, which the model knows.")
     device = choose_device(device)
     loader = FaceLoader(
         split, EvaluationTransform(config.image_size, config.stream_size, config.channel_order),
@@ -83,18 +88,19 @@ def predict_with_embeddings(
             norms.append(seen.norm.float())
             embeddings.append(seen.embedding.float().cpu())
             bar.update(len(images))
-    scores = torch.cat(logits).cpu()
+    scores = match.logits(torch.cat(logits).cpu())
     if not (finite := scores.isfinite().all(1)).all():
         raise InputError(f"the model's output for {split.files[int(finite.int().argmin())]} is not finite: its "
                          "training diverged or its checkpoint is damaged.")
-    names = np.array(config.class_names, dtype=object)
+    names, shown = np.array(match.class_names, dtype=object), np.full(config.num_classes, -1)
+    shown[list(match.outputs)] = np.arange(len(names))
     table = pd.DataFrame({
-        "file": split.files, "label": names[split.labels], "prediction": names[scores.argmax(1).numpy()],
+        "file": split.files, "label": names[shown[split.labels]], "prediction": names[scores.argmax(1).numpy()],
         "norm": torch.cat(norms).cpu().numpy(),
     })
     # Logits of scale 64 reach probabilities below float32's range.
-    table[probability_columns(config.class_names)] = scores.double().softmax(1).numpy()
-    table.attrs["protocol"] = protocol
+    table[probability_columns(match.class_names)] = scores.double().softmax(1).numpy()
+    table.attrs |= {"protocol": protocol, "matching": matching}
     return table, torch.cat(embeddings).numpy()
 
 

@@ -40,12 +40,12 @@ def grad_cam(model: Poster, images: Tensor, classes: Sequence[int], stream: str)
         (B, S, S) in 0..1, each map scaled to its own maximum.
 
     Raises:
-        InputError: there is not one class for each image, a class is none of the model's, or there is no such stream.
+        InputError: not one class for each image, a class that the model does not have, or no such stream.
     """
+    numbers = _checked_classes(model, images, classes)
     if stream not in STREAMS:
-        raise InputError(f"there is no stream {stream!r}; choose one of {', '.join(STREAMS)}.")
-    check_classes(model, images, classes)
-    targets = [ClassifierOutputTarget(int(number)) for number in classes]
+        raise InputError(f"stream {stream!r} is unknown; choose one of {', '.join(STREAMS)}.")
+    targets = [ClassifierOutputTarget(number) for number in numbers]
     with GradCAM(model, [getattr(model, stream)]) as cam:
         # The landmark stream is frozen: its map has a gradient only if the images ask for one.
         heat = cam(images.clone().requires_grad_(), targets)
@@ -53,14 +53,15 @@ def grad_cam(model: Poster, images: Tensor, classes: Sequence[int], stream: str)
     return heat
 
 
-def check_classes(model: Poster, images: Tensor, classes: Sequence[int]) -> None:
-    """Raise InputError unless `classes` names one class of the model for each image."""
-    if len(classes) != len(images):
-        raise InputError(f"{len(classes)} classes were given for {len(images)} images; give one for each.")
-    for number in classes:
-        if not 0 <= int(number) < model.config.num_classes:
-            raise InputError(f"there is no class {int(number)}; the model has {model.config.num_classes}, counted from "
-                             f"0: {', '.join(model.config.class_names)}.")
+def _checked_classes(model: Poster, images: Tensor, classes: Sequence[int]) -> list[int]:
+    """The class numbers, one for each image; the library would take the first ones, or count from the end."""
+    numbers = [int(number) for number in classes]
+    if len(numbers) != len(images):
+        raise InputError(f"{len(numbers)} classes were given for {len(images)} images; give one class number for each.")
+    if wrong := [number for number in numbers if not 0 <= number < model.config.num_classes]:
+        raise InputError(f"there is no class {wrong[0]}; the model has 0 to {model.config.num_classes - 1} "
+                         f"({', '.join(model.config.class_names)}).")
+    return numbers
 
 
 def region_masks(landmarks: np.ndarray, side: int, grow: float = 0.03) -> dict[str, np.ndarray]:
@@ -120,9 +121,11 @@ def road(model: Poster, images: Tensor, classes: Sequence[int], heat: np.ndarray
 
     Returns:
         (B,) in -1..1.
+
+    Raises:
+        InputError: as `grad_cam`.
     """
-    check_classes(model, images, classes)
-    targets = [ClassifierOutputSoftmaxTarget(int(number)) for number in classes]
+    targets = [ClassifierOutputSoftmaxTarget(number) for number in _checked_classes(model, images, classes)]
     return ROADCombined(list(percentiles))(images, heat, targets, model)
 
 
