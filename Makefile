@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # with `export`, the tests of exported files run too: make test EXTRAS=notebooks,download,export,test
 EXTRAS ?= notebooks,download,test
 
-.PHONY: test lint report lab
+.PHONY: test lint report lab rafdb fuzz torture
 
 $(READY): pyproject.toml requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -28,3 +28,14 @@ report: $(READY)
 
 lab: $(READY)
 	GOMP_SPINCOUNT=1000 $(BIN)/jupyter lab
+
+# what to run on the day RAF-DB arrives: make rafdb DATA=data/raf-basic
+rafdb: $(READY)
+	$(BIN)/python -m poster_ada.rafdb $(if $(DATA),--data "$(DATA)")
+
+# 2,000 broken pictures, label files and checkpoints; 50 killed trainings: minutes each, so not part of `make test`
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz/run.py
+
+torture: $(READY)
+	$(BIN)/python tests/torture/run.py

@@ -11,6 +11,7 @@ COMMANDS = {
     "test": "test a checkpoint on a face set",
     "data": "check a face set, or fetch one",
     "download": "fetch the published weights",
+    "rafdb": "check RAF-DB and test the published checkpoints on it",
     "report": "run the notebooks and typeset the paper",
     "study": "compare AdaFace's head with MLP on real faces",
     "export": "write a checkpoint for ONNX Runtime or OpenVINO",
