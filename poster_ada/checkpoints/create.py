@@ -16,6 +16,7 @@ from poster_ada.checkpoints.pretrained import load_pretrained_parts
 from poster_ada.checkpoints.published import (
     ADAFACE_DEAD,
     DEAD_SHAPES,
+    MOST_CLASSES,
     infer_config,
     published_name,
     read_published_tensors,
@@ -72,11 +73,10 @@ def load_checkpoint(path: str | Path, **told: Any) -> Poster:
         raise InputError(f"{', '.join(sorted(unknown))} cannot be told for a checkpoint; only {', '.join(UNTOLD)} can.")
     if path.suffix == ".safetensors":
         description, tensors = read_own(path)
-        config = PosterConfig.from_dict(description["model"])
+        model = _described(description["model"], len(tensors), path)
         for name, value in told.items():
-            if value != getattr(config, name):
-                raise InputError(f"{path} says {name} = {getattr(config, name)} itself; leave out {name} {value}.")
-        model = _without_weights(config)
+            if value != (own := getattr(model.config, name)):
+                raise InputError(f"{path} says {name} = {own} itself; leave out {name} {value}.")
         fill(model, tensors, path, lambda name: name, lambda key: key.startswith(STATE_PREFIX))
     else:
         tensors = read_published_tensors(path)
@@ -84,6 +84,19 @@ def load_checkpoint(path: str | Path, **told: Any) -> Poster:
         dead: Mapping[str, Any] = DEAD_SHAPES | ADAFACE_DEAD if model.config.head == "adaface" else DEAD_SHAPES
         fill(model, tensors, path, published_name, lambda key: key in dead)
     return model.eval()
+
+
+def _described(values: Mapping[str, Any], tensors: int, path: Path) -> Poster:
+    """The model of a file's header, which may be damaged: more layers than the file has tensors are not even tried."""
+    try:
+        layers = [values.get("depth", 1), *values.get("image_blocks", ()), *(
+            stage[3] for stage in values.get("landmark_stages", ()) if len(stage) > 3)]
+        if sum(layers) > tensors or values.get("num_classes", 2) > MOST_CLASSES:
+            raise InputError("it has more layers or classes than tensors for them")
+        return _without_weights(PosterConfig.from_dict(values))
+    except (TypeError, ValueError, RuntimeError, OverflowError, AttributeError, IndexError, ZeroDivisionError) as error:
+        raise InputError(f"{path} has a model configuration that cannot be built ({str(error).rstrip('.')}); copy the "
+                         "file again.") from None
 
 
 def _without_weights(config: PosterConfig) -> Poster:

@@ -1,7 +1,9 @@
 """Checkpoint files: untrusted ones are only ever read as tensors, broken ones are named in one sentence."""
 
+import json
 import os
 import pickle
+import time
 import warnings
 
 import numpy as np
@@ -128,6 +130,22 @@ def test_a_foreign_safetensors_file_is_named(tmp_path):
     save_file({"w": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     with pytest.raises(InputError, match="not written by this project"):
         load_checkpoint(tmp_path / "foreign.safetensors")
+
+
+@pytest.mark.parametrize("change", [
+    {"depth": 10**7}, {"image_blocks": [10**7, 1, 2]}, {"num_classes": 10**9, "class_names": []}, {"embed_dim": None},
+    {"embed_dim": 1 << 40}, {"class_names": 5}, {"image_blocks": "ab"}, {"nonsense": 1}, {"depth": "many"},
+], ids=str)
+def test_a_damaged_header_is_one_sentence_at_once(tmp_path, change):
+    from safetensors.torch import save
+
+    model = create_model("nano")
+    path, began = tmp_path / "own.safetensors", time.monotonic()
+    header = {"poster_ada": json.dumps({"model": model.config.to_dict() | change, "training": {}})}
+    path.write_bytes(save({key: value.contiguous() for key, value in model.state_dict().items()}, header))
+    with pytest.raises(InputError, match=r"own\.safetensors has a model configuration that cannot be built"):
+        load_checkpoint(path)
+    assert time.monotonic() - began < 5
 
 
 def test_only_published_sizes_export(tmp_path):
