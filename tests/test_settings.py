@@ -120,7 +120,7 @@ def test_bounds_choices_and_finite_numbers_are_checked():
 
 
 def made_parser() -> CommandParser:
-    parser = CommandParser("made", "A made command.", other_names={"--colour": "--word", "--how-many": "--count"})
+    parser = CommandParser("made", other_names={"--colour": "--word", "--how-many": "--count"})
     add_settings(parser, Made, ("count", "share", "word", "flag"), {"small": {"count": 5}, "large": {"share": 0.5}})
     return parser
 

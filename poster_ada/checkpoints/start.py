@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from poster_ada.checkpoints.create import load_checkpoint
-from poster_ada.data.labels import expression_of
+from poster_ada.data.labels import class_meaning
 from poster_ada.errors import InputError
 from poster_ada.model.poster import Poster
 
@@ -38,9 +38,9 @@ def start_from(model: Poster, path: str | Path) -> list[str]:
     loaded = [Path(path).name]
     if model.config.head != source.config.head:
         return [*loaded, f"without its {source.config.head} head"]
-    known = {_meaning(name): place for place, name in enumerate(source.config.class_names)}
-    pairs = [(place, known[_meaning(name)]) for place, name in enumerate(model.config.class_names)
-             if _meaning(name) in known]
+    known = {class_meaning(name): place for place, name in enumerate(source.config.class_names)}
+    pairs = [(place, known[class_meaning(name)]) for place, name in enumerate(model.config.class_names)
+             if class_meaning(name) in known]
     here, there = (torch.tensor(places, dtype=torch.long) for places in zip(*pairs, strict=True)) if pairs else (
         torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
     for name, value in model.head.state_dict().items():
@@ -49,7 +49,3 @@ def start_from(model: Poster, path: str | Path) -> list[str]:
         else:
             value.copy_(theirs[f"head.{name}"])
     return [*loaded, f"its head for {len(pairs)} of {model.config.num_classes} classes"]
-
-
-def _meaning(name: str) -> str:
-    return expression_of(name) or name

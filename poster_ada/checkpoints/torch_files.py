@@ -74,21 +74,21 @@ def read_torch_file(path: Path) -> Any:
 
 
 def _read_zip(path: Path) -> Any:
-    with zipfile.ZipFile(path) as archive:
-        members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
-        if "constants.pkl" in members:
-            raise CodeError("a TorchScript program")
+    archive = zipfile.ZipFile(path)  # stays open for as long as a tensor may still be read, and closes itself
+    members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+    if "constants.pkl" in members:
+        raise CodeError("a TorchScript program")
 
-        def content(name: str) -> bytearray:
-            info = members[name]
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-                raise BrokenPickle("packed by another program")  # and may unpack to any size
-            with zipfile.ZipFile(path) as again, again.open(info) as file:
-                return bytearray(file.read())
+    def content(name: str) -> bytearray:
+        info = members[name]
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+            raise BrokenPickle("packed by another program")  # and may unpack to any size
+        with archive.open(info) as file:
+            return bytearray(file.read())
 
-        if "byteorder" in members and content("byteorder") != b"little":
-            raise BrokenPickle("saved on a big-endian machine")
-        return _unpickled(_File(content("data.pkl")), lambda storage: content(f"data/{storage.key}"))
+    if "byteorder" in members and content("byteorder") != b"little":
+        raise BrokenPickle("saved on a big-endian machine")
+    return _unpickled(_File(content("data.pkl")), lambda storage: content(f"data/{storage.key}"))
 
 
 def _read_legacy(path: Path) -> Any:

@@ -36,6 +36,11 @@ def expression_of(word: str) -> str | None:
     return _EXPRESSION.get(bare)
 
 
+def class_meaning(name: str) -> str:
+    """What a class name stands for: the same for `Happiness` and `happy`, the name itself where it is no expression."""
+    return expression_of(name) or name
+
+
 @functools.cache
 def picture_suffixes() -> frozenset[str]:
     """Suffixes, in small letters and with their dot, of the pictures that this Pillow reads."""

@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, precision_recall_fscore_support
 
 from poster_ada.errors import InputError
+from poster_ada.evaluation import metrics
 from poster_ada.evaluation.metrics import (
     calibration_bins,
     calibration_error,
@@ -69,6 +70,11 @@ def test_intervals_are_the_percentile_bootstrap_over_faces(random_pair):
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 400), rel=0.06)
     assert intervals["macro_f1"][0] < compute_metrics(frame)["macro_f1"] < intervals["macro_f1"][1]
     assert "intervals" not in compute_metrics(frame, intervals=False)
+
+
+def test_intervals_end_at_2_5_and_97_5_percent():
+    assert metrics._interval(np.arange(1001)) == pytest.approx([25.0, 975.0])
+    assert metrics._interval(np.array([*range(1001), np.nan])) == pytest.approx([25.0, 975.0])
 
 
 def test_a_class_without_faces_is_named_and_left_out_of_the_means():
@@ -134,6 +140,8 @@ def test_tables_survive_the_file(tmp_path, random_pair):
     write_predictions(frame, tmp_path / "predictions.csv")
     first = (tmp_path / "predictions.csv").read_text().splitlines()[0]
     assert first == "file,label,prediction,norm,p_surprise,p_fear,p_disgust,p_happiness,p_sadness,p_anger,p_neutral"
+    digits = (tmp_path / "predictions.csv").read_text().splitlines()[1].split(",")[4].replace("0.", "")
+    assert len(digits.lstrip("0")) <= 9
     again = read_predictions(tmp_path / "predictions.csv")
     pd.testing.assert_frame_equal(again, frame, rtol=1e-8, check_dtype=False)
     scores, expected = compute_metrics(again), compute_metrics(frame)

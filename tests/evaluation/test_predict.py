@@ -14,7 +14,7 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.predict import predict_split, predict_with_embeddings, prepared
 from poster_ada.evaluation.predictions import probabilities_of
 from poster_ada.evaluation.protocol import label_margin_logits
-from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
+from poster_ada.expressions import RAFDB_CLASSES
 from poster_ada.model.fast import FastPoster
 
 
@@ -142,11 +142,12 @@ def test_the_bar_counts_faces_and_can_be_silenced(split, tiny, monkeypatch):
     predict_split(tiny(), split, quiet=True)
     assert [(how["total"], how["disable"], done) for how, done in bars] == [(40, False, 40), (40, True, 40)]
     assert bars[0][0]["delay"] == 5.0 and bars[0][0]["leave"] is False
+    assert (bars[0][0]["desc"], bars[0][0]["unit"]) == ("predicting", "face")
 
 
 def test_what_does_not_fit_is_refused(split, tiny):
-    with pytest.raises(InputError, match="the faces have the classes Surprise.*trained on Neutral"):
-        predict_split(tiny(num_classes=7, class_names=AFFECTNET_CLASSES[:7]), split)
+    with pytest.raises(InputError, match="the faces have the classes Surprise.*trained on cat.*: none in common"):
+        predict_split(tiny(num_classes=2, class_names=("cat", "dog")), split)
     with pytest.raises(InputError, match="precision 'float8' is unknown"):
         predict_split(tiny(), split, precision="float8")
     with pytest.raises(InputError, match="protocol 'fair' is unknown; choose one of margin-free, label-margin"):

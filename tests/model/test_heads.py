@@ -181,6 +181,8 @@ def test_one_norm_moves_the_mean_and_not_the_spread():
     head = head_of(AdaFaceHead)
     head.update_statistics(torch.tensor([[5.0]]))
     assert (head.batch_mean.item(), head.batch_std.item()) == (5.0, 100.0)
+    head.update_statistics(torch.zeros(1, 1))
+    assert head.batch_mean.item() == pytest.approx(0.001)  # no norm counts as less
     head.update_statistics(torch.tensor([[5.0], [7.0]]))
     assert (head.batch_mean.item(), head.batch_std.item()) == (6.0, pytest.approx(math.sqrt(2)))
 

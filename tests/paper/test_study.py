@@ -80,7 +80,7 @@ def test_the_search_is_measured_on_validation_faces_and_never_on_test_faces(smal
     measured, read = [], []
     monkeypatch.setattr(made, "degraded", lambda split, size: measured.append(split.files))
     monkeypatch.setattr(study_runs, "measure_degraded", lambda *_: {})
-    monkeypatch.setattr(study_runs, "test_scores", lambda run, dataset: read.append(run.path) or {"accuracy": 1.0})
+    monkeypatch.setattr(study_runs, "scores_on_test", lambda run, dataset: read.append(run.path) or {"accuracy": 1.0})
     for row in rows:
         made.train_and_measure(made.config(row), made.folder / row.id, on_validation=row.stage == "search")
     assert measured[0] == made.dataset.test.files and read == [made.folder / rows[0].id]

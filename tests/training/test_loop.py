@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import probabilities_of, read_predictions
+from poster_ada.files import sha256_of
 from poster_ada.model.poster import Poster
 from poster_ada.training.loop import make_optimizer, seed_epoch, selection_splits, train, validate
 from poster_ada.training.losses import quality_loss, recipe_loss
@@ -251,14 +253,16 @@ def test_optimizers_are_those_that_were_named(faces):
 
 
 def test_each_epoch_and_process_draws_its_own_masks_and_draws_them_again():
-    drawn = {}
+    drawn, seeds = {}, []
     for seed, epoch, rank in ((1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0)):
         seed_epoch(seed, epoch, rank)
+        seeds.append(torch.initial_seed())
         drawn[seed, epoch, rank] = torch.rand(4).tolist()
         torch.rand(3)
         seed_epoch(seed, epoch, rank)
         assert torch.rand(4).tolist() == drawn[seed, epoch, rank]
     assert len({tuple(values) for values in drawn.values()}) == 4
+    assert max(seeds) > 2**32  # 64 bits, so that two epochs hardly ever share one
 
 
 def test_validation_scores_the_model_without_margin(faces):
@@ -354,6 +358,22 @@ def test_the_bar_counts_faces(faces, tmp_path, monkeypatch):
     assert how["total"] == 144 and how["initial"] == 48 and how["disable"]
 
 
+def test_speed_is_faces_a_second_with_one_decimal(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.time, "perf_counter", count(step=0.7).__next__)
+    run = train(small(faces, epochs=2), tmp_path / "run", device="cpu", quiet=True)
+    assert run.log["images_per_second"].to_list() == [68.6, 68.6]  # 48 faces in 0.7 s
+
+
+def test_devices_are_those_asked_for(faces, tmp_path, monkeypatch, capsys):
+    asked, accelerator = [], loop.Accelerator
+    monkeypatch.setattr(loop, "Accelerator", lambda **how: asked.append(how) or accelerator(**how))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    train(small(faces, epochs=1), tmp_path / "run", gpu="0", quiet=True)
+    assert asked == [{"cpu": True}] and "--gpu 0: torch sees no GPU here" in capsys.readouterr().err
+    with pytest.raises(InputError, match="--device cuda: torch sees no GPU here"):
+        train(small(faces, epochs=1), tmp_path / "other", device="cuda", quiet=True)
+
+
 def test_classes_that_are_not_the_datas_are_refused(faces, tmp_path):
     config = small(faces, num_classes=8)
     with pytest.raises(InputError, match="has the classes Surprise.*the model has Neutral.*class_names"):
@@ -424,3 +444,38 @@ def test_a_killed_run_resumes(faces, tmp_path):
     assert 0 < done < 30 and not run.finished
     more = replace(run.config, epochs=done + 1)
     assert len(train(more, run.path, device="cpu", quiet=True).log) == done + 1
+
+
+@pytest.mark.parametrize(("twins", "counted"), [(5, 16), (0, None), (21, None)])
+def test_test_faces_with_a_twin_in_training_are_counted_apart(faces, tmp_path, monkeypatch, twins, counted):
+    dataset = open_dataset(faces)
+    monkeypatch.setattr(loop, "twins_in_train", lambda of: np.arange(len(of.test)) < twins)
+    run = train(small(faces, epochs=1), tmp_path / "run", device="cpu", quiet=True, dataset=dataset)
+    assert ("test_without_twins" in run.record) == ("Without the test faces" in loop.result_lines(run)) == bool(counted)
+    if counted:
+        alone = compute_metrics(read_predictions(run.path / "predictions.csv")[twins:])
+        assert run.record["test_without_twins"]["faces"] == counted
+        assert run.record["test_without_twins"]["accuracy"] == pytest.approx(alone["accuracy"])
+        assert f"twin in training: {alone['accuracy']:.4f} (16 faces)" in loop.result_lines(run)
+
+
+def test_a_set_without_a_test_split_is_trained_on_and_says_its_validation_accuracy(faces, tmp_path):
+    dataset = open_dataset(faces)
+    dataset.test = dataset.test.subset([])
+    run = train(small(faces, epochs=1), tmp_path / "run", device="cpu", quiet=True, dataset=dataset)
+    assert run.finished and "test" not in run.record and not (run.path / "predictions.csv").exists()
+    words = f"Validation accuracy: {run.record['selection_accuracy']:.4f} ({dataset.name} has no test split)"
+    assert words in loop.result_lines(run).splitlines()
+    with pytest.raises(InputError, match="has no test split to choose the best epoch on; leave out --select-on"):
+        selection_splits(small(faces, select_on="test"), dataset)
+
+
+def test_training_starts_from_a_checkpoint(scripted, faces, tmp_path):
+    source = scripted[0].path / "best.safetensors"
+    config = small(faces, epochs=1, depth=2, lr=1e-30, checkpoint=str(source))
+    run = train(config, tmp_path / "run", device="cpu", quiet=True)
+    start, end = weights(scripted[0], "best"), weights(run, "last")
+    trained = [name for name, _ in run.model().named_parameters()]
+    assert all(torch.equal(start[name], end[name]) for name in trained)
+    assert run.record["pretrained_parts"][0] == "best.safetensors"
+    assert run.record["starting_weights"] == sha256_of(source)

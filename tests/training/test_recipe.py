@@ -128,3 +128,11 @@ def test_a_recipe_is_fitted_to_raf_db():
     assert variant.model.norm_source == "image"
     assert fit_recipe(raf_db(), "small", **VARIANTS["da"]).augmentation == "adaface"
     assert fit_recipe(raf_db(), "small", **VARIANTS["mlp"]).model.feature_layer
+
+
+def test_a_recipe_goes_on_from_the_model_of_a_checkpoint():
+    base = PosterConfig(depth=3, channel_order="BGR", scale=9.0, head="arcface")
+    config = fit_recipe(affectnet(8), "small", base=base, epochs=4)
+    assert (config.model.depth, config.model.channel_order, config.model.token_mixing) == (3, "BGR", True)
+    assert (config.model.scale, config.model.num_classes, config.model.class_names) == (9.0, 8, AFFECTNET_CLASSES)
+    assert config.balanced and config.epochs == 4 and config.data == "some/AffectNet"

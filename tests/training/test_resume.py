@@ -181,7 +181,8 @@ def test_other_faces_in_a_runs_folder_are_refused(trained, faces, tmp_path, epoc
     shutil.copytree(trained.path, tmp_path / "run")
     others = rafdb(tmp_path / "others", train=57, test=21)
     before = (tmp_path / "run" / "record.json").read_text()
-    with pytest.raises(InputError, match=r"holds a run on other faces \(.{16}, here .{16}\); choose another --run-dir\.$"):
+    said = r"holds a run on other faces \(.{16}, here .{16}\); choose another --run-dir\.$"
+    with pytest.raises(InputError, match=said):
         train(small(others, head="arcface", epochs=epochs), tmp_path / "run", device="cpu", quiet=True)
     assert (tmp_path / "run" / "record.json").read_text() == before
     moved = shutil.copytree(faces, tmp_path / "the same faces \N{HANGUL SYLLABLE GA} elsewhere")

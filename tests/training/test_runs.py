@@ -157,3 +157,14 @@ def test_the_environment_is_told(monkeypatch):
     found = environment()
     assert found["commit"] == "abc" and found["threads"].isdigit() and found["device"]
     assert found["python"].split(".")[0] == "3" and found["torch"][0].isdigit() and os.cpu_count()
+
+
+def test_a_checkpoint_to_start_from_counts_by_its_content(faces, tmp_path):
+    dataset, plain = open_dataset(faces), small(faces)
+    names = {default_folder(plain, dataset).name}
+    for name, content in (("a", b"1"), ("b", b"1"), ("a", b"2")):
+        (tmp_path / name).write_bytes(content)
+        names.add(default_folder(small(faces, checkpoint=str(tmp_path / name)), dataset).name)
+    assert len(names) == 3
+    with pytest.raises(InputError, match="there is no checkpoint file gone to start from"):
+        pretrained_fingerprint(small(faces, checkpoint="gone"))

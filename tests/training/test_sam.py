@@ -59,3 +59,6 @@ def test_the_climb_is_as_long_as_rho_over_all_parameters_and_survives_a_flat_pla
     (0 * flat).sum().backward()
     sam.ascend()
     assert flat.item() == 2.0
+    (1e-12 * flat).sum().backward()  # as small as what keeps the length from being 0
+    sam.ascend()
+    assert flat.item() == pytest.approx(2.025)
