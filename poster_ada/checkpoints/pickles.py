@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PYTHON_2_NAMES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # as protocols 0 to 2 write them
-CONTAINERS = {
-    "collections.OrderedDict", "collections.Counter", "collections.defaultdict", "collections.ChainMap",
-    "collections.deque", "builtins.dict", "builtins.list", "builtins.tuple", "builtins.set", "builtins.frozenset",
+MAPPINGS = {"collections.OrderedDict", "collections.Counter", "builtins.dict"}
+CONTAINERS = MAPPINGS | {
+    "collections.defaultdict", "collections.ChainMap", "collections.deque", "builtins.list", "builtins.tuple",
+    "builtins.set", "builtins.frozenset",
 }
 DATA = CONTAINERS | {
     *(f"builtins.{name}" for name in ("bool", "bytearray", "bytes", "complex", "float", "int", "long", "object",
@@ -41,11 +42,10 @@ DATA = CONTAINERS | {
         "tensor", "tensor_v2", "tensor_v3", "parameter", "parameter_with_state", "qtensor", "sparse_tensor",
         "meta_tensor_no_storage", "device_tensor_from_numpy", "device_tensor_from_cpu_tensor")),
 }
-
-
 # Tables and dates of pandas, as logs hold them, and what Cython's classes are rebuilt with.
 LIBRARY_DATA = re.compile(r"pandas\.(?!io\.)([\w.]+\.)?([A-Z]\w*|_new_Index|_unpickle_\w+)"
                           r"|(pandas|numpy)\.[\w.]+\.(__pyx_unpickle_\w+|__\w+_ctor)")
+MOST_COPIED = 10_000_000  # entries of containers that are made of others; logs of years have fewer
 
 
 class CodeError(Exception):
@@ -103,6 +103,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.copied = 0
 
     def run(self, file: Any) -> Any:
         for opcode, arg, _ in pickletools.genops(file):
@@ -123,12 +124,26 @@ class _Machine:
 
     def call(self, function: Any, args: Any) -> Any:
         """Keep a request to call `function`: only what is known to build data, or an enumeration, passes."""
-        path, args = function.path, tuple(args)
+        path = function.path
         if path not in DATA and not LIBRARY_DATA.fullmatch(path) and not _like_an_enumeration(path, args):
             raise CodeError(path)
         if path == "copyreg._reconstructor":
-            return _record(args[0].path, ())
-        return _record(path, args)
+            return self.record(args[0].path, ())
+        return self.record(path, args)
+
+    def record(self, path: str, args: Any) -> Any:
+        """What stands for an object: real dicts and lists for Python's own containers, else a `Record`."""
+        if not isinstance(args, tuple):
+            raise BrokenPickle("a call without its arguments")
+        if path not in CONTAINERS or path == "collections.ChainMap":
+            return Record(path, args)
+        if path == "collections.defaultdict":
+            return {}
+        content = args[0] if args else ()
+        self.copied += len(content)
+        if self.copied > MOST_COPIED:  # one list may be named a million times
+            raise BrokenPickle("its containers copy each other")
+        return dict(content) if path in MAPPINGS else list(content)
 
     def build(self, state: Any) -> None:
         """Keep the state of the object on top; that of a dict (OrderedDict's attributes) is no content."""
@@ -191,11 +206,11 @@ class _Machine:
     def inst(self, arg: str) -> None:
         items = self.above_mark()
         self.name(*arg.split(" ", 1))
-        self.stack.append(self.call(self.stack.pop(), items))
+        self.stack.append(self.call(self.stack.pop(), tuple(items)))
 
     def obj(self, _: Any) -> None:
         function, *items = self.above_mark()
-        self.stack.append(self.call(function, items))
+        self.stack.append(self.call(function, tuple(items)))
 
     def reduce(self, _: Any) -> None:
         args, function = self.stack.pop(), self.stack.pop()
@@ -204,11 +219,11 @@ class _Machine:
     def newobj(self, _: Any) -> None:
         """An instance without a call of its class, as options and other plain classes are written."""
         args, kind = self.stack.pop(), self.stack.pop()
-        self.stack.append(_record(kind.path, tuple(args)))
+        self.stack.append(self.record(kind.path, args))
 
     def newobj_ex(self, _: Any) -> None:
         keywords, args, kind = self.stack.pop(), self.stack.pop(), self.stack.pop()
-        self.stack.append(Record(kind.path, tuple(args), entries=dict(keywords)))
+        self.stack.append(Record(kind.path, args, state=keywords))
 
     def persid(self, arg: Any) -> None:
         if self.persistent is None:
@@ -217,17 +232,6 @@ class _Machine:
 
     def extension(self, _: Any) -> None:
         raise CodeError("an extension code")
-
-
-def _record(path: str, args: tuple[Any, ...]) -> Any:
-    """What stands for an object: real dicts and lists for Python's own containers, else a `Record`."""
-    if path in ("collections.OrderedDict", "collections.Counter", "builtins.dict"):
-        return dict(args[0]) if args else {}
-    if path == "collections.defaultdict":
-        return {}
-    if path in CONTAINERS - {"collections.ChainMap"}:
-        return list(args[0]) if args else []
-    return Record(path, args)
 
 
 def _like_an_enumeration(path: str, args: tuple[Any, ...]) -> bool:

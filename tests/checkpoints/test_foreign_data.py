@@ -218,6 +218,15 @@ def test_a_claim_of_more_than_the_file_holds_takes_no_memory(tmp_path):
             read_published_tensors(path)
 
 
+@pytest.mark.parametrize("build", [b"c__builtin__\nlist\nh\x00\x85R", b"c__builtin__\nlist\nh\x00R",
+                                   b"c__builtin__\nobject\nh\x00\x81"])
+def test_a_list_copied_without_end_takes_no_memory(build):
+    count = 20_000
+    bomb = b"\x80\x02](" + count * b"K\x01" + b"eq\x00(" + count * build + b"l."
+    with pytest.raises(BrokenPickle, match="copy each other|without its arguments"):
+        read_pickle(io.BytesIO(bomb))
+
+
 def test_every_opcode_is_understood_or_refused():
     from poster_ada.checkpoints.pickles import _LITERALS, _OPERATIONS
 
