@@ -45,15 +45,17 @@ def fetch_file(
             f"{destination.name} could not be downloaded ({type(error).__name__}): check the network, or fetch it with "
             f"a browser from {page} and save it as {destination}{elsewhere}."
         ) from None
+    wrong = ""
     try:
         check(arriving)
     except InputError as error:
+        wrong = str(error).rstrip(".").replace(str(arriving), "it")
+    if wrong:  # outside `except`, where the error keeps the file open and Windows could not remove it
         arriving.unlink(missing_ok=True)
         raise InputError(
-            f"what {page} sent for {destination.name} is not a checkpoint that fits "
-            f"({str(error).rstrip('.').replace(str(arriving), 'it')}); try again later, or fetch it with a browser and "
-            f"save it as {destination}{elsewhere}."
-        ) from None
+            f"what {page} sent for {destination.name} is not a checkpoint that fits ({wrong}); try again later, or fetch "
+            f"it with a browser and save it as {destination}{elsewhere}."
+        )
     return arriving.replace(destination)
 
 

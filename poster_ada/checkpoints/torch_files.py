@@ -78,12 +78,11 @@ def _read_zip(path: Path) -> Any:
     members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
     if "constants.pkl" in members:
         raise CodeError("a TorchScript program")
+    if sum(info.file_size for info in members.values()) > path.stat().st_size:
+        raise BrokenPickle("packed by another program")  # and may unpack to any size
 
     def content(name: str) -> bytearray:
-        info = members[name]
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-            raise BrokenPickle("packed by another program")  # and may unpack to any size
-        with archive.open(info) as file:
+        with archive.open(members[name]) as file:
             return bytearray(file.read())
 
     if "byteorder" in members and content("byteorder") != b"little":

@@ -218,6 +218,17 @@ def test_a_claim_of_more_than_the_file_holds_takes_no_memory(tmp_path):
             read_published_tensors(path)
 
 
+def test_an_archive_that_unpacks_to_more_than_it_is_takes_no_memory(tmp_path):
+    path = tmp_path / "c.pth"
+    torch.save({"w": torch.zeros(1 << 20)}, path)
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "small.pth", "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    assert (tmp_path / "small.pth").stat().st_size < 100_000
+    with pytest.raises(InputError, match="not a PyTorch checkpoint"):
+        read_published_tensors(tmp_path / "small.pth")
+
+
 @pytest.mark.parametrize("build", [b"c__builtin__\nlist\nh\x00\x85R", b"c__builtin__\nlist\nh\x00R",
                                    b"c__builtin__\nobject\nh\x00\x81"])
 def test_a_list_copied_without_end_takes_no_memory(build):
