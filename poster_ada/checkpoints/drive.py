@@ -53,8 +53,8 @@ def fetch_file(
     if wrong:  # outside `except`, where the error keeps the file open and Windows could not remove it
         arriving.unlink(missing_ok=True)
         raise InputError(
-            f"what {page} sent for {destination.name} is not a checkpoint that fits ({wrong}); try again later, or fetch "
-            f"it with a browser and save it as {destination}{elsewhere}."
+            f"what {page} sent for {destination.name} is not a checkpoint that fits ({wrong}); try again later, or "
+            f"fetch it with a browser and save it as {destination}{elsewhere}."
         )
     return arriving.replace(destination)
 
