@@ -1,5 +1,6 @@
 """The day RAF-DB arrives, rehearsed on a small set: files of every kind, one page, the right number in each place."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -8,12 +9,12 @@ import pytest
 import torch
 from golden_recipe import recipe_state_dict
 
-from poster_ada import rafdb
 from poster_ada.checkpoints.create import load_checkpoint
 from poster_ada.data.datasets import open_dataset
 from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predict import predict_split
-from poster_ada.rafdb import MARGINS, main, training_lines, verdict
+from poster_ada.paper.arrival import MARGINS, MULTIPLY_ADDS, Measured, all_agrees, training_lines, verdict
+from poster_ada.rafdb import main
 
 
 def run(*words) -> int:
@@ -31,7 +32,7 @@ def test_every_file_is_tested_in_both_orders_and_by_both_counts(tmp_path, capsys
     (checkpoints / "page.pth").write_text("<!doctype html>")
     (checkpoints / "notes.txt").write_text("not a checkpoint")
     assert run("--data", faces, "--checkpoints", checkpoints, "--out", tmp_path / "out", "--precision", "float32",
-               "--quiet") == 0
+               "--quiet") == 1  # 14 faces are not RAF-DB
     page = (tmp_path / "out" / "verdict.txt").read_text(encoding="utf-8")
     assert page in capsys.readouterr().out
     split, model = open_dataset(faces, check=False).test, load_checkpoint(path)
@@ -48,12 +49,14 @@ def test_every_file_is_tested_in_both_orders_and_by_both_counts(tmp_path, capsys
     assert "page.pth is a web page" in page and "notes.txt" not in page
     assert "not RAF-DB basic by its class counts (7 train, 14 test" in page
     assert "fetch the published POSTER-l" in page
+    record = json.loads((tmp_path / "out" / "verdict.json").read_text(encoding="utf-8"))
+    assert not record["agrees"] and record["tested"][0]["accuracy"]["BGR"] == pytest.approx(expected[0])
     for order in ("BGR", "RGB"):
         assert (tmp_path / "out" / f"small_ada.pth-{order}" / "predictions.csv").is_file()
 
 
 def result(bgr, rgb, label_margin=None, name="rafdb_best.pth", size="large", head="mlp"):
-    return rafdb.Tested(name, size, head, "BGR", {"BGR": bgr, "RGB": rgb}, label_margin or {}, 60.0)
+    return Measured(name, size, head, "BGR", {"BGR": bgr, "RGB": rgb}, label_margin or {}, 60.0)
 
 
 @pytest.fixture
@@ -104,7 +107,7 @@ def test_the_sizes_cost_what_the_hours_say():
 
     for size in ("small", "large"):
         total = component_table(create_model(size))[-1].multiply_adds
-        assert total / 1e9 == pytest.approx(rafdb.MULTIPLY_ADDS[size], abs=0.02)
+        assert total / 1e9 == pytest.approx(MULTIPLY_ADDS[size], abs=0.02)
 
 
 def test_an_absent_set_is_one_sentence(tmp_path, monkeypatch, capsys):
@@ -112,3 +115,13 @@ def test_an_absent_set_is_one_sentence(tmp_path, monkeypatch, capsys):
     assert run() == 2
     error = capsys.readouterr().err
     assert "data/raf-basic is not there" in error and error.count("\n") == 1
+
+
+def test_everything_agrees_only_on_rafdb_with_files_that_meet_their_numbers(dataset, monkeypatch):
+    good, bad = result(92.05, 20.0), result(91.0, 20.0)
+    good = replace(good, accuracy={"BGR": good.published["log's best"], "RGB": 20.0})
+    assert all_agrees(dataset, [good], [], "float32")
+    for tested, failed in (([good, bad], []), ([], []), ([good], ["x.pth is no checkpoint"])):
+        assert not all_agrees(dataset, tested, failed, "float32")
+    monkeypatch.setattr(type(dataset), "is_published", property(lambda self: False))
+    assert not all_agrees(dataset, [good], [], "float32")
