@@ -33,7 +33,7 @@ def parser() -> CommandParser:
         other_names={"--modeltype": "--preset", "--run": "--run-dir"},
     )
     data = p.add_argument_group("data")
-    data.add_argument("--demo", action="store_true", help="train the nano preset on the demo faces (about 2 minutes)")
+    data.add_argument("--demo", action="store_true", help="train the nano preset on the demo faces (a minute or two)")
     data.add_argument("--dataset", choices=tuple(NAMED_SETS), help="published data set: its folder, and with it the "
                       "variant, learning rate and sampling that were published for it (default rafdb)")
     data.add_argument("--data", metavar="ROOT", help="folder of any face set (default: the data set's)")
