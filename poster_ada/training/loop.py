@@ -5,6 +5,7 @@ One process per GPU through Hugging Face Accelerate (torch DDP underneath); no c
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -213,7 +214,7 @@ def train(
             raise InputError(f"{run.path} holds an unfinished run; add --resume to go on, or choose another --run-dir.")
 
     chosen = choose_device(device, gpu)
-    if chosen.type == "cuda" and chosen.index is not None:
+    if chosen.type == "cuda" and "LOCAL_RANK" not in os.environ:  # a launcher deals the devices out itself
         torch.cuda.set_device(chosen)
     accelerator = Accelerator(cpu=chosen.type == "cpu")
     main, world = accelerator.is_main_process, accelerator.num_processes
