@@ -1,4 +1,8 @@
-"""A zip archive from the network or the disk: downloaded so that it can resume, read without unpacking it."""
+"""A zip archive from the network or the disk: downloaded so that it can resume, read without unpacking it.
+
+The download is not gdown's, which fetches the published weights (checkpoints/drive.py): that one is for Google Drive's
+pages in between, belongs to an extra, and goes on with a file that has changed meanwhile.
+"""
 
 from __future__ import annotations
 
