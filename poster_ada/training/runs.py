@@ -87,7 +87,10 @@ class Run:
         return description["training"], tensors
 
     def discard_results(self) -> None:
-        """Remove what was made from the chosen model, because training goes on and may choose another."""
+        """Remove what was made from the chosen model, because training goes on and may choose another; and what a kill
+        in the middle of a save left half-written."""
+        for left in self.path.glob(".*.part"):
+            left.unlink(missing_ok=True)
         for name in ("predictions.csv", LABEL_MARGIN_TABLE):
             (self.path / name).unlink(missing_ok=True)
 

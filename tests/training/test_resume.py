@@ -258,3 +258,11 @@ def test_no_shorter_run_is_taken_unless_told_to_go_on(faces, monkeypatch):
     monkeypatch.setattr(loop, "train_epoch", lambda *a: epochs.append(1) or original(*a))
     train(small(faces, epochs=2), device="cpu", quiet=True, resume=False)
     assert len(epochs) == 2
+
+
+def test_what_a_kill_left_half_written_goes_when_training_goes_on(faces, tmp_path):
+    run = train(small(faces, epochs=1), tmp_path / "run", device="cpu", quiet=True)
+    left = run.path / ".last.safetensors.abc.part"  # as `write_atomically` names it, and a kill leaves it
+    left.write_bytes(b"half")
+    train(small(faces, epochs=2), run.path, device="cpu", quiet=True)
+    assert not left.exists() and len(run.log) == 2
