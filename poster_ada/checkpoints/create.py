@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from poster_ada.checkpoints.published import (
 )
 from poster_ada.errors import InputError
 from poster_ada.model.config import PRESETS, PosterConfig
-from poster_ada.model.poster import Poster
+from poster_ada.model.poster import FACE_POINTS, FaceTemplate, Poster
 
 # What a published file does not hold, so that whoever opens it may say it: these move the margin, never a prediction.
 UNTOLD = ("margin", "scale", "concentration", "norm_source")
@@ -78,6 +80,7 @@ def load_checkpoint(path: str | Path, **told: Any) -> Poster:
             if value != (own := getattr(model.config, name)):
                 raise InputError(f"{path} says {name} = {own} itself; leave out {name} {value}.")
         fill(model, tensors, path, lambda name: name, lambda key: key.startswith(STATE_PREFIX))
+        model.temperature, model.face_template = _prediction(description.get("prediction", {}), path)
     else:
         tensors = read_published_tensors(path)
         model = _without_weights(replace(infer_config(tensors, path), **told))
@@ -97,6 +100,19 @@ def _described(values: Mapping[str, Any], tensors: int, path: Path) -> Poster:
     except (TypeError, ValueError, RuntimeError, OverflowError, AttributeError, IndexError, ZeroDivisionError) as error:
         raise InputError(f"{path} has a model configuration that cannot be built ({str(error).rstrip('.')}); copy the "
                          "file again.") from None
+
+
+def _prediction(values: Mapping[str, Any], path: Path) -> tuple[float, FaceTemplate | None]:
+    """Temperature and face template of a file's header; files from before version 0.3 have neither."""
+    try:
+        temperature, points = float(values.get("temperature", 1.0)), values.get("face_template")
+        template = None if points is None else tuple((float(x), float(y)) for x, y in points)
+    except (TypeError, ValueError, AttributeError):
+        temperature, template = math.nan, None
+    if not 0 < temperature < math.inf or template and not (
+            len(template) == FACE_POINTS and all(map(math.isfinite, chain(*template)))):
+        raise InputError(f"{path} has a temperature or a face template that cannot be used; copy the file again.")
+    return temperature, template
 
 
 def _without_weights(config: PosterConfig) -> Poster:

@@ -21,14 +21,17 @@ def save_checkpoint(
     model: Poster, path: str | Path, training: Mapping[str, object] | None = None,
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write this project's format: safetensors whose header carries the model's configuration and how it was trained.
+    """Write this project's format: safetensors whose header carries the model's configuration, its
+    temperature and face template, and how it was trained.
 
     Args:
         path: ends in `.safetensors`; written atomically.
         training: JSON-able record (recipe, data set, epoch, scores).
         state: further tensors that resuming needs; `load_checkpoint` passes over them.
     """
-    header = {"poster_ada": json.dumps({"model": model.config.to_dict(), "training": dict(training or {})})}
+    prediction = {"temperature": model.temperature, "face_template": model.face_template}
+    header = {"poster_ada": json.dumps(
+        {"model": model.config.to_dict(), "prediction": prediction, "training": dict(training or {})})}
     tensors = dict(model.state_dict()) | {STATE_PREFIX + key: value for key, value in (state or {}).items()}
     content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, header)
     write_atomically(path, lambda temporary: temporary.write_bytes(content))

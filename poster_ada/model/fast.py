@@ -50,6 +50,7 @@ class FastPoster(Poster):
         nn.Module.__init__(self)  # the parts are copied, so none is made here
         self.config = model.config
         self.dtype = dtype
+        self.temperature, self.face_template = model.temperature, model.face_template
         for name, part in copy.deepcopy(model).eval().requires_grad_(False).named_children():
             self.add_module(name, part)
         fold_batch_norms(self)

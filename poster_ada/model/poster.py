@@ -36,6 +36,11 @@ class FusedStreams(NamedTuple):
     fused: Tensor
 
 
+# Right eye, left eye, nose tip, right and left mouth corner, right as the person has it: x and y in shares of the side.
+FaceTemplate = tuple[tuple[float, float], ...]
+FACE_POINTS = 5
+
+
 class SqueezeExcitation(nn.Module):
     """Gate each feature by the others (Hu et al. 2018, arXiv 1709.01507): (B, dim) -> (B, dim)."""
 
@@ -67,9 +72,11 @@ class Poster(nn.Module):
         self.squeeze_excitation = SqueezeExcitation(c.embed_dim)
         self.feature_layer = nn.Linear(c.embed_dim, c.embed_dim) if c.feature_layer else nn.Identity()
         self.head = make_head(c)
+        self.temperature = 1.0  # what the logits are divided by, so that their softmax means what it says (Guo et al.)
+        self.face_template: FaceTemplate | None = None  # where this model expects a face's points, if anybody measured
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images to margin-free logits (B, C); for margin heads s * cos."""
+        """Images to margin-free logits (B, C); for margin heads s * cos. Both over the temperature."""
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor, landmark_map: Tensor | None = None) -> Features:
@@ -86,8 +93,9 @@ class Poster(nn.Module):
         return Features(self.feature_layer(embedding), norm)
 
     def forward_head(self, features: Features) -> Tensor:
-        """Features to margin-free logits (B, C)."""
-        return self.head(features.embedding)
+        """Features to margin-free logits (B, C), over the temperature (Guo et al. 2017, arXiv 1706.04599, eq. 9)."""
+        logits = self.head(features.embedding)
+        return logits if self.temperature == 1 else logits / self.temperature
 
     def margin_logits(self, images: Tensor, labels: Tensor, landmark_map: Tensor | None = None) -> Tensor:
         """Training logits (B, C), the true class's lowered by the margin. Never predict with these.

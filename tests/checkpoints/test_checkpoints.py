@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from golden_recipe import recipe_state_dict
+from safetensors.torch import save_file
 
 from poster_ada.checkpoints.create import create_model, load_checkpoint
 from poster_ada.checkpoints.own import read_own, save_checkpoint
@@ -17,6 +18,7 @@ from poster_ada.checkpoints.pretrained import _warn_once, load_ir50, load_mobile
 from poster_ada.checkpoints.published import export_published
 from poster_ada.errors import InputError
 from poster_ada.files import write_atomically
+from poster_ada.model.fast import prediction_copy
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +195,28 @@ def test_pretrained_parts_load_and_their_absence_is_warned_of_once(tmp_path, sta
         for _ in range(2):
             create_model("small", pretrained=tmp_path / "nowhere")
     assert len(caught) == 1 and "random weights" in str(caught[0].message)
+
+
+def test_temperature_and_face_template_go_with_the_checkpoint(tmp_path):
+    model = create_model("nano").eval()
+    images = torch.randn(2, 3, 48, 48)
+    plain = model(images)
+    model.temperature, model.face_template = 2.5, tuple((x / 10, 0.5) for x in range(5))
+    save_checkpoint(model, tmp_path / "model.safetensors")
+    again = load_checkpoint(tmp_path / "model.safetensors")
+    assert (again.temperature, again.face_template) == (model.temperature, model.face_template)
+    for predicting in (again, prediction_copy(again, "float32")):
+        torch.testing.assert_close(predicting(images), plain / 2.5, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("prediction", [
+    {"temperature": 0}, {"temperature": "warm"}, {"temperature": float("nan")}, {"face_template": [[0, 1]]},
+    {"face_template": [[0, "left"]] * 5}, [1],
+])
+def test_unusable_temperatures_and_templates_are_refused(tmp_path, prediction):
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(create_model("nano"), path)
+    description, tensors = read_own(path)
+    save_file(tensors, path, {"poster_ada": json.dumps(description | {"prediction": prediction})})
+    with pytest.raises(InputError, match="model.safetensors has a temperature or a face template"):
+        load_checkpoint(path)
