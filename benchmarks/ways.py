@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -88,7 +89,7 @@ def prediction(way: str, size: str, batch: int, device: torch.device, **exported
 class OneBatch(list):
     """A loader of a single batch, for `train_epoch`."""
 
-    batch_size = 0
+    batch_size = epoch = 0
 
 
 def training_ways(device: torch.device) -> list[str]:
@@ -117,9 +118,10 @@ def training_step(way: str, size: str, batch: int, device: torch.device) -> Work
             part.compile(mode="reduce-overhead" if way == "cuda-graph" else "default")
     sam = Sam(make_optimizer(config, [p for p in model.parameters() if p.requires_grad]), config.rho)
     accelerator = Accelerator(cpu=device.type == "cpu")
-    objective = accelerator.prepare_model(Objective(model, config.label_smoothing))
+    objective = accelerator.prepare_model(Objective(model, config, torch.ones(config.model.num_classes)))
     dtype = resolve_precision(config.precision, device, model.config)
-    loader = OneBatch([Batch(images, labels, torch.ones(batch, device=device))])
+    loader = OneBatch([Batch(images, labels, torch.ones(batch, device=device),
+                              F.one_hot(labels, config.model.num_classes).float())])
 
     def default() -> int:
         train_epoch(objective, loader, sam, accelerator, dtype, tqdm(disable=True))

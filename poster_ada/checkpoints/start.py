@@ -35,6 +35,7 @@ def start_from(model: Poster, path: str | Path) -> list[str]:
                 raise InputError(f"{path} is a model of another size or variant: {name} does not fit; train from it "
                                  "with the settings it has.")
             value.copy_(theirs[name])
+    model.face_template = source.face_template
     loaded = [Path(path).name]
     if model.config.head != source.config.head:
         return [*loaded, f"without its {source.config.head} head"]

@@ -8,6 +8,7 @@ AUGMENTATIONS = {
     "published": "flips, noise, erased rectangles",
     "adaface": "the report's w/DA: published after crops, low resolution and photometric changes",
     "warp": "published after small turns, zooms and shifts",
+    "wild": "flips, larger turns, zooms and shifts, contrast, brightness, larger erased rectangles",
     "camera": "published after one camera fault of known severity: blur, low resolution, noise, JPEG or darkness",
     "none": "nothing",
 }
@@ -25,5 +26,10 @@ JITTER = 0.5  # brightness, contrast and saturation factors lie within 1 +- this
 
 # For small networks that start from random weights: faces in the wild are not aligned to the pixel.
 WARP_ANGLE, WARP_SCALE, WARP_SHIFT = math.radians(8), 0.08, 0.04  # up to, either way; the shift in shares of the side
+
+# For small networks and tens of thousands of faces from web search.
+WILD_ANGLE, WILD_SCALE, WILD_SHIFT = math.radians(20), 0.18, 0.15
+WILD_JITTER = 0.3  # contrast and brightness factors lie within 1 +- this
+WILD_ERASE_AREA = (0.02, 0.25)
 
 CAMERA_PROBABILITY = 0.5  # of one camera fault, of any kind and severity

@@ -7,7 +7,7 @@ networks for facial expression recognition with crowd-sourced label distribution
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -111,10 +111,11 @@ class FerPlus(Dataset):
             if file and split in folders:
                 faces[split].append((file, votes))
         for split, found in faces.items():
-            kept, labels, votes = _by_majority(self, [votes for _, votes in found])
-            files = [found[row][0] for row in kept]
-            setattr(self, split, FaceSplit(files, [folders[split] / file for file in files], labels, self.class_names,
-                                           votes=votes))
+            def faces_of(files: list[str], _: list[int], votes: np.ndarray, folder: Path = folders[split]) -> FaceSplit:
+                return FaceSplit(files, [folder / file for file in files], votes.argmax(1), self.class_names,
+                                 votes=votes)
+
+            _by_majority(self, split, found, faces_of)
 
     @property
     def is_published(self) -> bool:
@@ -142,7 +143,8 @@ class FerPlusTable(FerPlus):
         table = child(self.root, *PIXEL_FILES) or self.root / PIXEL_FILES[0]
         votes_table = child(self.root, VOTES_FILE) or self.root / VOTES_FILE
         self.label_file = votes_table.name
-        faces: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {split: [] for split in USAGES.values()}
+        faces: dict[str, list[tuple[str, np.ndarray]]] = {split: [] for split in USAGES.values()}
+        pixels: dict[str, list[np.ndarray]] = {split: [] for split in USAGES.values()}
         rows = _rows_of_table(votes_table)
         number = 0
         for number, row in read_table(table, ("pixels", "Usage")):
@@ -151,14 +153,16 @@ class FerPlusTable(FerPlus):
                 raise InputError(f"{table} line {number} and {where or votes_table} do not belong together (their "
                                  "Usage differs); take both tables as their authors hand them out, in the same order.")
             if file:
-                faces[split].append((file, votes, _pixels(row["pixels"], f"{table} line {number}")))
+                faces[split].append((file, votes))
+                pixels[split].append(_pixels(row["pixels"], f"{table} line {number}"))
         if next(rows, None) is not None:
             raise InputError(f"{table} ends after line {number}, before {votes_table} does; copy it again.")
         for split, found in faces.items():
-            kept, labels, votes = _by_majority(self, [votes for _, votes, _ in found])
-            if len(kept):
-                setattr(self, split, _in_memory(table, [found[row][0] for row in kept], labels, self.class_names,
-                                                [found[row][2] for row in kept], votes))
+            def faces_of(files: list[str], rows: list[int], votes: np.ndarray, split: str = split) -> FaceSplit:
+                return _in_memory(table, files, votes.argmax(1), self.class_names, [pixels[split][row] for row in rows],
+                                  votes)
+
+            _by_majority(self, split, found, faces_of)
 
 
 def majority(votes: np.ndarray) -> np.ndarray:
@@ -176,17 +180,27 @@ def _choose_classes(dataset: Dataset) -> None:
     dataset.class_names = CLASSES[:7] if dataset.num_classes == 7 else CLASSES
 
 
-def _by_majority(dataset: Dataset, votes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows that are kept, int64 (M,), their labels (M,) and their votes by class (M, C)."""
-    table = np.array(votes, np.int64).reshape(-1, len(VOTES))
+def _by_majority(
+    dataset: Dataset, split: str, found: Sequence[tuple[str, np.ndarray]],
+    faces_of: Callable[[list[str], list[int], np.ndarray], FaceSplit],
+) -> None:
+    """Set a split of `dataset` to the faces that have a majority for one of its classes; for training, `voted` too.
+
+    Args:
+        found: names and votes (10,) of all pictures.
+        faces_of: makes a split of names, their places in `found`, and votes by class (M, C), labelled by the leader.
+    """
+    table = np.array([votes for _, votes in found], np.int64).reshape(-1, len(VOTES))
+    columns = _COLUMNS[:len(dataset.class_names)]
     winner = majority(table)
-    label = np.full(len(VOTES) + 1, -1)  # the last one for a winner of -1
-    label[_COLUMNS[:len(dataset.class_names)]] = np.arange(len(dataset.class_names))
-    labels = label[winner]
+    wanted = np.isin(winner, columns)
     dataset.leave_out("without a majority", int((winner < 0).sum()))
-    dataset.leave_out("for which most chose something else", int(((winner >= 0) & (labels < 0)).sum()))
-    kept = np.flatnonzero(labels >= 0)
-    return kept, labels[kept], table[kept][:, _COLUMNS[:len(dataset.class_names)]]
+    dataset.leave_out("for which most chose something else", int((~wanted & (winner >= 0)).sum()))
+    others = np.setdiff1d(np.arange(len(VOTES)), columns)
+    leads = table[:, columns].max(1) > table[:, others].max(1)
+    for name, chosen in ({split: wanted} | ({"voted": leads} if split == "train" else {})).items():
+        if len(rows := np.flatnonzero(chosen)):
+            setattr(dataset, name, faces_of([found[row][0] for row in rows], rows.tolist(), table[rows][:, columns]))
 
 
 _Row = tuple[str, str, str, np.ndarray]  # where (for messages), split, picture ("" where there is none), votes (10,)

@@ -43,6 +43,7 @@ class Dataset:
     train: FaceSplit
     test: FaceSplit
     validation: FaceSplit | None = None
+    voted: FaceSplit | None = None  # training faces with votes for a class, those without a majority among them
     findings: Findings | None = None  # None: opened without the check
 
     def __init__(

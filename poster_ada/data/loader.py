@@ -23,12 +23,14 @@ from poster_ada.errors import InputError
 
 
 class Batch(NamedTuple):
-    """images float32 (B, 3, S, S), labels int64 (B,) and quality float32 (B,), the share of each picture's quality that
-    augmentation left (1 without), all on the loader's device."""
+    """images float32 (B, 3, S, S), labels int64 (B,), quality float32 (B,), the share of each picture's quality that
+    augmentation left (1 without), and votes float32 (B, C), the share of annotators who chose each class (the label
+    alone where nobody was counted), all on the loader's device."""
 
     images: Tensor
     labels: Tensor
     quality: Tensor
+    votes: Tensor
 
 
 class FaceLoader:
@@ -69,6 +71,8 @@ class FaceLoader:
         self.rank, self.world_size, self.workers = rank, world_size, workers
         self.epoch = 0
         self.labels = torch.from_numpy(split.labels)
+        counted = split.votes if split.votes is not None else np.eye(len(split.class_names))[split.labels]
+        self.votes = torch.from_numpy(counted / counted.sum(1, keepdims=True)).float()
         self.cache = split.pictures.at_one_size(transform.image_size, cache_bytes, max(1, workers))
         if self.cache is None:
             print(f"note: {len(split.pictures)} faces do not fit into {cache_bytes / 2**30:.2g} GiB of memory, so they "
@@ -98,7 +102,8 @@ class FaceLoader:
             else:
                 images = self.transform(images)
                 quality = torch.ones(len(indices))
-            yield Batch(images, self.labels[indices].to(self.device), quality.to(self.device))
+            yield Batch(images, *(values.to(self.device) for values in (
+                self.labels[indices], quality, self.votes[indices])))
 
     def _generator(self, stream: int) -> torch.Generator:
         """Stream 0 is the epoch's order, stream 1 + n the augmentation of batch n."""

@@ -32,6 +32,11 @@ from poster_ada.data.augmentations import (
     WARP_ANGLE,
     WARP_SCALE,
     WARP_SHIFT,
+    WILD_ANGLE,
+    WILD_ERASE_AREA,
+    WILD_JITTER,
+    WILD_SCALE,
+    WILD_SHIFT,
 )
 from poster_ada.data.degrade import SEVERITIES, WORST, degrade
 from poster_ada.data.resize import resize_batch, resize_exactly
@@ -106,7 +111,7 @@ class AugmentationDraw:
     crop: Tensor  # int64 (B, 4): top, left, height, width in the source picture; the whole picture where not chosen
     low_side: Tensor  # float (B,): side ratio, 1 where not chosen
     interpolation: Tensor  # int64 (B, 2): down and up
-    jitter: Tensor  # float (B, 3): brightness, contrast, saturation; 1 where not chosen
+    jitter: Tensor  # float (B, 3): factors of brightness, contrast, saturation; 1 where not chosen
     jitter_order: Tensor  # int64 (B, 3)
     warp: Tensor  # float (B, 2, 3): as `draw_similarity` gives them
     fault: Tensor  # int64 (B, 2): kind (by its place in `SEVERITIES`) and severity; severity 0 where not chosen
@@ -125,7 +130,9 @@ class TrainingTransform:
     "published": with probability 1/2 one of {horizontal flip, Gaussian noise of variance 30, rounded to 8 bits}; then a
     random horizontal flip, the resize, normalisation, and RandomErasing to 0 (p 0.5, area 0.02..0.1, ratio 0.3..3.3).
     "adaface": before that, each with probability 0.2, AdaFace's crop pasted in place on black, low resolution, and
-    photometric change. "warp": "published" after a small rotation, zoom and shift. "camera": "published" after, with
+    photometric change. "warp": "published" after a small rotation, zoom and shift. "wild": a random flip,
+    a larger rotation, zoom and shift, other contrast and brightness, the resize, normalisation, and RandomErasing to 0
+    (p 0.5, area 0.02..0.25). "camera": "published" after, with
     probability 1/2, one of `degrade`'s camera faults of random severity. "none": no augmentation.
     """
 
@@ -163,15 +170,18 @@ class TrainingTransform:
             return torch.rand(count, generator=generator) < probability
 
         one_of_two, is_noise, second_flip = chance(0.5), chance(0.5), chance(0.5)
-        erase = _draw_erase(count, self.image_size, generator)
+        wild = self.augmentation == "wild"
+        erase = _draw_erase(count, self.image_size, generator, WILD_ERASE_AREA if wild else ERASE_AREA)
         noise_seed = torch.randint(2**62, (count,), generator=generator)
         crop = torch.where(chance(ADAFACE_PROBABILITY)[:, None], _draw_crop(count, height, width, generator),
                            torch.tensor([0, 0, height, width]))
         low_side = uniform(*LOW_RESOLUTION_SIDE).where(chance(ADAFACE_PROBABILITY), 1.0)
         interpolation = torch.randint(len(_INTERPOLATIONS), (count, 2), generator=generator)
-        jitter = uniform(1 - JITTER, 1 + JITTER, 3).where(chance(ADAFACE_PROBABILITY)[:, None], 1.0)
+        jitter = (uniform(1 - WILD_JITTER, 1 + WILD_JITTER, 3) if wild else
+                  uniform(1 - JITTER, 1 + JITTER, 3).where(chance(ADAFACE_PROBABILITY)[:, None], 1.0))
         jitter_order = torch.rand(count, 3, generator=generator).argsort(1)
-        warp = draw_similarity(count, generator, WARP_ANGLE, WARP_SCALE, WARP_SHIFT)
+        limits = (WILD_ANGLE, WILD_SCALE, WILD_SHIFT) if wild else (WARP_ANGLE, WARP_SCALE, WARP_SHIFT)
+        warp = draw_similarity(count, generator, *limits)
         severity = torch.randint(1, WORST + 1, (count,), generator=generator).where(chance(CAMERA_PROBABILITY), 0)
         fault = torch.stack((torch.randint(len(SEVERITIES), (count,), generator=generator), severity), 1)
         return AugmentationDraw((one_of_two & ~is_noise) ^ second_flip, one_of_two & is_noise, noise_seed, erase, crop,
@@ -188,6 +198,8 @@ class TrainingTransform:
 
     def _augment(self, images: Tensor, draw: AugmentationDraw) -> Tensor:
         images = torch.where(draw.flip.to(images.device)[:, None, None, None], images.flip(3), images)
+        if self.augmentation == "wild":
+            return _wild(images.float(), draw).round_().to(torch.uint8)
         if self.augmentation == "adaface":
             for index in range(len(images)):
                 images[index] = _adaface(images[index], draw[index:index + 1])
@@ -236,12 +248,12 @@ def _erase(images: Tensor, erase: Tensor, step: int) -> None:
             image[:, rows, columns] = 0.0
 
 
-def _draw_erase(count: int, size: int, generator: torch.Generator) -> Tensor:
+def _draw_erase(count: int, size: int, generator: torch.Generator, area_range: tuple[float, float]) -> Tensor:
     """RandomErasing's rectangles (Zhong et al., AAAI 2020; as torchvision draws them): int64 (B, 4)."""
     chosen = torch.rand(count, generator=generator) < ERASE_PROBABILITY
-    area = size * size * torch.empty(count).uniform_(*ERASE_AREA, generator=generator)
+    area = size * size * torch.empty(count).uniform_(*area_range, generator=generator)
     ratio = torch.empty(count).uniform_(*map(math.log, ERASE_RATIO), generator=generator).exp()
-    # At most sqrt(0.1 * 3.3) = 0.57 of the side, so a rectangle always fits and no second attempt is needed.
+    # At most sqrt(0.25 * 3.3) = 0.91 of the side, so a rectangle always fits and no second attempt is needed.
     height, width = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
     top = (torch.rand(count, generator=generator) * (size - height + 1)).floor()
     left = (torch.rand(count, generator=generator) * (size - width + 1)).floor()
@@ -260,6 +272,14 @@ def _draw_crop(count: int, height: int, width: int, generator: torch.Generator) 
     top = (torch.rand(count, generator=generator) * (height - high + 1)).floor()
     left = (torch.rand(count, generator=generator) * (width - wide + 1)).floor()
     return torch.stack([top, left, high, wide], 1).long()
+
+
+def _wild(images: Tensor, draw: AugmentationDraw) -> Tensor:
+    """Float images (B, 3, H, W) in 0..255, moved by the draw's similarity, then changed in contrast and brightness."""
+    images = warped(images, draw.warp)
+    brightness, contrast = draw.jitter[:, :2].T[..., None, None, None].to(images.device)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return ((images - mean) * contrast + mean * brightness).clamp_(0, 255)
 
 
 def _adaface(image: Tensor, draw: AugmentationDraw) -> Tensor:

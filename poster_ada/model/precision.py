@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # flags name the precisions, and are read before torch is loa
     import torch
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-CPU_LEAST_WIDTH = 256  # of tokens; in narrower models (nano) converting costs a CPU what multiplying saves
+CPU_LEAST_WIDTH = 96  # of tokens; in narrower models (nano) converting costs a CPU what multiplying saves
 
 
 def resolve_precision(precision: str, device: torch.device, config: PosterConfig) -> torch.dtype:

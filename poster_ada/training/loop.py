@@ -5,16 +5,19 @@ One process per GPU through Hugging Face Accelerate (torch DDP underneath); no c
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from poster_ada import openmp
@@ -23,7 +26,7 @@ from poster_ada.checkpoints.pretrained import load_pretrained_parts
 from poster_ada.checkpoints.start import start_from
 from poster_ada.data.datasets import open_dataset
 from poster_ada.data.layouts import Dataset
-from poster_ada.data.loader import FaceLoader
+from poster_ada.data.loader import Batch, FaceLoader
 from poster_ada.data.pictures import WORKERS
 from poster_ada.data.splits import FaceSplit, split_train_validation
 from poster_ada.data.transforms import TrainingTransform
@@ -33,6 +36,7 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import probabilities_of, write_predictions
+from poster_ada.evaluation.temperature import fit_temperature
 from poster_ada.model.poster import Poster
 from poster_ada.model.precision import resolve_precision
 from poster_ada.training.losses import quality_loss, recipe_loss
@@ -45,57 +49,92 @@ from poster_ada.training.sync_batch_norm import synchronise
 class Objective(nn.Module):
     """The one place where labels meet the model: images and labels to the recipe's loss. DDP wraps this."""
 
-    def __init__(self, model: Poster, label_smoothing: float, quality_weight: float = 0.0) -> None:
+    def __init__(self, model: Poster, config: TrainConfig, class_shares: Tensor) -> None:
+        """class_shares: (C,), of the targets over all training faces."""
         super().__init__()
         self.model = model
-        self.label_smoothing = label_smoothing
-        self.quality_weight = quality_weight
+        self.config = config
+        self.adjustment = config.logit_adjustment * class_shares.clamp(min=1e-6).log()
 
-    def forward(
-        self, images: Tensor, labels: Tensor, landmark_map: Tensor, quality: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch, landmark_map: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss and how many margin-free predictions are right (no gradient).
 
         The quality term correlates over the batch at hand, which is a process's part of the global one.
         """
-        features = self.model.forward_features(images, landmark_map)
-        logits = self.model.head.margin_logits(features.embedding, labels, features.norm)
+        config, features = self.config, self.model.forward_features(batch.images, landmark_map)
+        logits = self.model.head.margin_logits(features.embedding, batch.labels, features.norm)
         with torch.no_grad():
-            correct = (self.model.forward_head(features).argmax(1) == labels).sum()
-        loss = recipe_loss(logits, labels, self.label_smoothing)
-        if self.quality_weight:
-            loss = loss + self.quality_weight * quality_loss(features.norm, quality)
+            correct = (self.model.forward_head(features).argmax(1) == batch.labels).sum()
+        if config.logit_adjustment:
+            logits = logits + self.adjustment.to(logits.device)
+        targets = batch.votes if config.targets == "votes" else batch.labels
+        loss = recipe_loss(logits, targets, config.label_smoothing)
+        if config.quality_weight:
+            loss = loss + config.quality_weight * quality_loss(features.norm, batch.quality)
         return loss, correct
 
 
 def make_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The recipe's base optimizer, in its fused form."""
+    """The recipe's base optimizer, in its fused form; AdamW's weight decay is for matrices alone."""
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, config.lr, config.momentum, fused=True)
-    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, config.lr, fused=True)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, config.lr, fused=True)
+    matrices, others = ([p for p in parameters if (p.ndim > 1) is wanted] for wanted in (True, False))
+    return torch.optim.AdamW([{"params": matrices}, {"params": others, "weight_decay": 0.0}], config.lr,
+                             weight_decay=config.weight_decay, fused=True)
+
+
+def learning_rate(config: TrainConfig, progress: float) -> float:
+    """The learning rate of a step that begins after `progress` epochs."""
+    if config.decay == "exponential":
+        return config.lr * config.gamma ** int(progress)
+    rise = progress / config.warmup if progress < config.warmup else 1.0
+    fallen = max(0.0, progress - config.warmup) / max(1e-9, config.epochs - config.warmup)
+    return config.lr * min(rise, 0.5 * (1 + math.cos(math.pi * fallen)))
+
+
+def averaged(model: Poster, weight: float) -> AveragedModel:
+    """An exponential average of `model`, buffers included, that forgets its random start at first (Polyak averaging;
+    Tarvainen, Valpola 2017, arXiv 1703.01780)."""
+    def update(average: Any, current: Any, steps: Tensor) -> None:
+        kept = min(weight, (1 + int(steps)) / (10 + int(steps)))
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, current, 1 - kept)
+        else:
+            torch._foreach_copy_(average, current)
+
+    return AveragedModel(model, multi_avg_fn=torch.no_grad()(update), use_buffers=True)
 
 
 def train_epoch(
-    objective: nn.Module, loader: FaceLoader, sam: Sam, accelerator: Accelerator, dtype: torch.dtype, bar: tqdm
+    objective: nn.Module, loader: FaceLoader, sam: Sam, accelerator: Accelerator, dtype: torch.dtype, bar: tqdm,
+    average: AveragedModel | None = None,
 ) -> dict[str, float]:
     """One pass over the training faces; the loss and margin-free accuracy before each step, averaged over processes."""
     model = accelerator.unwrap_model(objective).model
+    config: TrainConfig = accelerator.unwrap_model(objective).config
     objective.train()
     totals = torch.zeros(3, device=accelerator.device)
-    for batch in loader:
-        images, labels, quality = batch.images, batch.labels, batch.quality
-        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-            landmark_map = model.landmark_map(images)  # frozen: one pass serves both of SAM's
-            loss, correct = objective(images, labels, landmark_map, quality)
+    for number, batch in enumerate(loader):
+        for group in sam.optimizer.param_groups:
+            group["lr"] = learning_rate(config, loader.epoch + number / len(loader))
+        device, faces = batch.images.device, len(batch.labels)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            landmark_map = model.landmark_map(batch.images)  # frozen: one pass serves both of SAM's
+            loss, correct = objective(batch, landmark_map)
         accelerator.backward(loss)
         if sam.rho:
             sam.ascend()
-            with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-                second, _ = objective(images, labels, landmark_map, quality)
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                second, _ = objective(batch, landmark_map)
             accelerator.backward(second)
+        if config.clip_norm:
+            accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
         sam.descend()
-        totals += torch.stack((loss.detach() * len(labels), correct, torch.tensor(len(labels), device=loss.device)))
+        if average is not None:
+            average.update_parameters(model)
+        totals += torch.stack((loss.detach() * faces, correct, torch.tensor(faces, device=device)))
         bar.update(loader.batch_size)
     loss_sum, correct, count = accelerator.reduce(totals).tolist()
     return {"train_loss": loss_sum / count, "train_accuracy": correct / count}
@@ -138,15 +177,28 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
             if value is not None}
 
 
-def restore(run: Run, model: Poster, optimizer: torch.optim.Optimizer) -> tuple[list[dict], list | None]:
-    """Load model and optimizer of the last saved epoch; returns the log so far and the best score."""
+AVERAGE = "average/"
+
+
+def average_tensors(average: AveragedModel | None) -> dict[str, Tensor]:
+    """The averaged model's tensors and its number of steps, flat, for safetensors."""
+    return {} if average is None else {AVERAGE + name: value for name, value in average.state_dict().items()}
+
+
+def restore(
+    run: Run, model: Poster, optimizer: torch.optim.Optimizer, average: AveragedModel | None
+) -> tuple[list[dict], list | None]:
+    """Load model, its average and optimizer of the last saved epoch; returns the log so far and the best score."""
     saved = run.last_state()
     if saved is None:
         return [], None
     record, tensors = saved
     extra = {k.removeprefix(STATE_PREFIX): tensors.pop(k) for k in list(tensors) if k.startswith(STATE_PREFIX)}
     model.load_state_dict(tensors)
-    parameters = optimizer.param_groups[0]["params"]
+    if average is not None:
+        average.load_state_dict({key.removeprefix(AVERAGE): value for key, value in extra.items()
+                                 if key.startswith(AVERAGE)})
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in extra.items():
         if key.startswith("optimizer/"):
@@ -242,13 +294,15 @@ def train(
         for name, part in trained_parts(model).items():
             setattr(model, name, synchronise(part, device_here))
     optimizer = make_optimizer(config, [p for p in model.parameters() if p.requires_grad])
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, config.gamma)
-    log, best = restore(run, model, optimizer)
+    average = averaged(model, config.average) if config.average else None
+    log, best = restore(run, model, optimizer, average)
     if config.compile:
         for part in trained_parts(model).values():
             part.compile()
     sam = Sam(optimizer, config.rho)
-    objective = accelerator.prepare_model(Objective(model, config.label_smoothing, config.quality_weight))
+    shares = loader.votes if config.targets == "votes" else nn.functional.one_hot(loader.labels)
+    objective = accelerator.prepare_model(Objective(model, config, shares.float().mean(0)))
+    kept: Poster = model if average is None else average.module  # type: ignore[assignment]  # what is judged and saved
 
     record = {
         "data": dataset.name, "fingerprint": dataset.fingerprint(), "train_faces": len(training),
@@ -272,29 +326,29 @@ def train(
         for epoch in range(len(log), config.epochs):
             loader.set_epoch(epoch)
             seed_epoch(config.seed, epoch, accelerator.process_index)
-            started, lr = time.perf_counter(), optimizer.param_groups[0]["lr"]
-            row = {"epoch": epoch + 1, "lr": lr, **train_epoch(objective, loader, sam, accelerator, dtype, bar)}
+            started = time.perf_counter()
+            row = {"epoch": epoch + 1, "lr": learning_rate(config, max(epoch, config.warmup)),
+                   **train_epoch(objective, loader, sam, accelerator, dtype, bar, average)}
             row["images_per_second"] = round(epoch_faces / (time.perf_counter() - started), 1)
-            scheduler.step()
             if main:
-                row |= validate(model, selection, config, device_here)
+                row |= validate(kept, selection, config, device_here)
                 log.append(row)
                 score = [row["validation_accuracy"]]
                 score += [-row["validation_loss"]] if config.select_on == "validation" else []
                 if best is None or score > best:
                     best = score
-                    save_checkpoint(model, run.path / "best.safetensors",
+                    save_checkpoint(kept, run.path / "best.safetensors",
                                     {"epoch": epoch + 1, "recipe": config.to_dict(), **record})
                 save_checkpoint(model, run.path / "last.safetensors", {
                     "epoch": epoch + 1, "log": log, "best": best, "recipe": config.to_dict(),
                     "param_groups": optimizer.state_dict()["param_groups"],
-                }, optimizer_tensors(optimizer))
+                }, optimizer_tensors(optimizer) | average_tensors(average))
                 run.write_log(log)
                 if not quiet:
                     bar.write(epoch_line(row, config.epochs))
             accelerator.wait_for_everyone()
     if main:
-        finish(run, record, dataset, config, device_here)
+        finish(run, record, dataset, selection, config, device_here)
         if not quiet:
             print(result_lines(run))
     accelerator.wait_for_everyone()
@@ -303,13 +357,14 @@ def train(
 
 def selection_splits(config: TrainConfig, dataset: Dataset) -> tuple[FaceSplit, FaceSplit, str]:
     """Faces to train on, faces that choose the best epoch, and in words which those are."""
+    training = dataset.train if dataset.voted is None or config.targets == "labels" else dataset.voted
     if config.select_on == "test":
         if not len(dataset.test):
             raise InputError(f"{dataset.root} has no test split to choose the best epoch on; leave out --select-on.")
-        return dataset.train, dataset.test, "the TEST split, the published way: its accuracy is optimistic"
+        return training, dataset.test, "the TEST split, the published way: its accuracy is optimistic"
     if dataset.validation is not None:
-        return dataset.train, dataset.validation, "the set's own validation split"
-    return (*split_train_validation(dataset.train, config.validation_fraction, config.seed),
+        return training, dataset.validation, "the set's own validation split"
+    return (*split_train_validation(training, config.validation_fraction, config.seed),
             "a validation split of the training faces")
 
 
@@ -325,16 +380,25 @@ def epoch_line(row: dict, epochs: int) -> str:
     )
 
 
-def finish(run: Run, record: dict, dataset: Dataset, config: TrainConfig, device: torch.device) -> None:
-    """Evaluate the chosen model on the test split, once, where the set has one, and close the record."""
-    epoch, log = read_own(run.path / "best.safetensors")[0]["training"]["epoch"], run.log
+def finish(
+    run: Run, record: dict, dataset: Dataset, selection: FaceSplit, config: TrainConfig, device: torch.device
+) -> None:
+    """Give the chosen model its temperature, evaluate it on the test split, once, where the set has one, and close the
+    record."""
+    best = run.path / "best.safetensors"
+    model, training, log = run.model("best"), read_own(best)[0]["training"], run.log
+    epoch = training["epoch"]
+    if config.select_on == "validation":
+        model.temperature = 1.0  # a finish that was killed may have set another
+        predictions = predict_split(model, selection, device, batch_size=config.val_batch_size, quiet=True)
+        record["temperature"] = model.temperature = fit_temperature(predictions)
+        save_checkpoint(model, best, training)
     record |= {
         "finished": True, "best_epoch": epoch, "selection_accuracy": log["validation_accuracy"][epoch - 1],
         "median_images_per_second": log["images_per_second"].median(),
     }
     if len(dataset.test):
-        predictions = predict_split(
-            run.model("best"), dataset.test, device, batch_size=config.val_batch_size, quiet=True)
+        predictions = predict_split(model, dataset.test, device, batch_size=config.val_batch_size, quiet=True)
         write_predictions(predictions, run.path / "predictions.csv")
         record["test"] = compute_metrics(predictions)
         if (twins := twins_in_train(dataset)).any() and not twins.all():

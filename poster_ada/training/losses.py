@@ -6,10 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def recipe_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.2) -> Tensor:
-    """The published loss, 2 * label-smoothed cross-entropy + cross-entropy, on (margin) logits (B, C); a scalar."""
+def recipe_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.2) -> Tensor:
+    """The published loss, 2 * label-smoothed cross-entropy + cross-entropy, on (margin) logits (B, C); a scalar.
+
+    Args:
+        targets: int64 (B,) labels, or float (B, C) shares of votes, each row summing to 1.
+    """
     logits = logits.float()
-    return 2 * F.cross_entropy(logits, labels, label_smoothing=label_smoothing) + F.cross_entropy(logits, labels)
+    return 2 * F.cross_entropy(logits, targets, label_smoothing=label_smoothing) + F.cross_entropy(logits, targets)
 
 
 def quality_loss(norms: Tensor, quality: Tensor) -> Tensor:

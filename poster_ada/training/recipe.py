@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # opening a face set needs torch, its recipe does not
     from poster_ada.data.layouts import Dataset
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
+DECAYS = {"exponential": "by --gamma every epoch", "cosine": "to 0 along half a cosine, step by step"}
+TARGETS = {"labels": "one class a face", "votes": "the share of annotators who chose each class, also of faces without "
+           "a majority"}
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,20 @@ class TrainConfig:
     optimizer: str = setting("adam", "what steps inside SAM", choices=OPTIMIZERS)
     lr: float = setting(4e-5, "learning rate of the first epoch; AdaFace on AffectNet has 2e-6", above=0)
     momentum: float = setting(0.9, "of --optimizer sgd", at_least=0, below=1)
+    weight_decay: float = setting(0.01, "of --optimizer adamw, on matrices alone", at_least=0)
+    decay: str = setting("exponential", "how the learning rate falls; " + "; ".join(
+        f"{name}: {text}" for name, text in DECAYS.items()), choices=DECAYS)
+    warmup: float = setting(0.0, "epochs in which the learning rate rises from 0 (with --decay cosine)", at_least=0)
     gamma: float = setting(0.98, "what every epoch multiplies the learning rate by", above=0, at_most=1)
     rho: float = setting(0.05, "SAM's radius; 0 trains without SAM", at_least=0)
+    clip_norm: float = setting(0.0, "largest norm of a step's gradient; 0: any", at_least=0)
+    average: float = setting(0.0, "weight that an exponential average of the model keeps at every step; the average is "
+                             "then what is validated and kept; 0: none", at_least=0, below=1)
+    targets: str = setting("labels", "what is learnt; " + "; ".join(
+        f"{name}: {text}" for name, text in TARGETS.items()), choices=TARGETS)
+    logit_adjustment: float = setting(0.0, "how much of each class's log frequency is added to the logits in training, "
+                                      "so that rare classes need not lose in prediction (Menon et al. 2021, arXiv "
+                                      "2007.07314, eq. 10)", at_least=0)
     label_smoothing: float = setting(0.2, "share of the target that all classes get", at_least=0, at_most=1)
     quality_weight: float = setting(0.0, "how much the norm is taught of the quality that --augmentation camera knows",
                                     at_least=0)
@@ -70,7 +85,8 @@ class TrainConfig:
         """The recipe for a model preset: `TrainConfig.for_preset("nano", data="data/demo", head="adaface", seed=1)`.
 
         Args:
-            preset: `nano`, `small`, `base` or `large`; `nano` has schedules of its own, made for random weights.
+            preset: `nano`, `mini`, `small`, `base` or `large`; the first two have schedules of their own, made for
+                random weights.
             schedule: one of `SCHEDULES`; a preset without one of that name keeps its full one.
             base: model to start from instead of the preset's, as that of a checkpoint.
             choices: fields of `TrainConfig` and of `PosterConfig`. Fields left out keep the preset's values. `head` may
@@ -119,7 +135,13 @@ class TrainConfig:
 # "full" is what `train` does; "ablation" is one of 22 runs in minutes; "study" is one of 43 runs of a minute each on
 # two cores, and with half as many epochs s = 64 is still behind for want of steps.
 _NANO: dict[str, Any] = dict(epochs=20, batch_size=64, lr=2e-3, gamma=0.86, rho=0.0, augmentation="warp")
+# "mini" is made for tens of thousands of real faces.
 SCHEDULES: dict[str, dict[str, dict[str, Any]]] = {
+    "mini": {
+        "full": dict(epochs=56, batch_size=128, val_batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=0.05,
+                     decay="cosine", warmup=1.0, rho=0.0, clip_norm=15.0, average=0.998, targets="votes",
+                     label_smoothing=0.0, augmentation="wild"),
+    },
     "nano": {
         "full": _NANO,
         "ablation": _NANO | dict(epochs=3, gamma=0.6),
@@ -179,4 +201,8 @@ def fit_recipe(
         published, fitted = ({key: value for key, value in values.items() if key not in of_model}
                              for values in (published, fitted))
     choices = published | fitted | scheduled(preset, schedule) | given
+    if dataset.voted is None and choices.get("targets") == "votes":
+        if "targets" in given:
+            raise InputError(f"{dataset.root} has no votes to learn; leave out --targets votes.")
+        choices["targets"] = "labels"
     return TrainConfig.for_preset(preset, schedule, base, **choices)

@@ -105,6 +105,8 @@ class Run:
         """
         old, new = (_flat(each.to_dict()) for each in (self.config, config))
         different = sorted(key for key in new if old.get(key) != new[key])
+        if config.decay == "cosine" and self.config.epochs != config.epochs:
+            different.append("epochs, on which its learning rates depend")
         if different:
             raise InputError(f"{self.path} holds a run with other settings ({', '.join(different)}); choose another "
                              "--run-dir.")

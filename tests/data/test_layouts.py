@@ -273,6 +273,10 @@ def test_affectnet_of_2017(tmp_path, folder, lists, header, capsys):
     refused([tmp_path], "expression 11 of 689/03.jpg is not in 0..10", capsys)
 
 
+def split_class(split, row):
+    return split.class_names[split.labels[row]]
+
+
 def test_ferplus_majority(tmp_path, capsys):
     root = ferplus(tmp_path / "data" / "votes" / "data")
     dataset = open_dataset(tmp_path / "data" / "votes")
@@ -285,9 +289,14 @@ def test_ferplus_majority(tmp_path, capsys):
     assert dataset.train.votes[:3].tolist() == [[0, 10, 0, 0, 0, 0, 0, 0], [6, 0, 4, 0, 0, 0, 0, 0],
                                                 [5, 0, 1, 1, 1, 0, 1, 1]]
     assert dataset.train.subset([1]).votes.tolist() == [[6, 0, 4, 0, 0, 0, 0, 0]]
+    # Learning from votes takes those without a majority too, as long as a class leads: 5 neutral and 5 sadness do.
+    assert [split_class(dataset.voted, row) for row in range(len(dataset.voted))] == [
+        "Happiness", "Neutral", "Neutral", "Neutral", "Contempt", "Fear"]
+    assert dataset.voted.files[2] == "fer0000002.png" and dataset.voted.votes[2].tolist() == [5, 0, 5, 0, 0, 0, 0, 0]
     assert dataset.left_out == {"without a majority": 6, "for which most chose something else": 6}
     seven = open_dataset(root, num_classes=7)
     assert seven.class_names == AFFECTNET_CLASSES[:7] and seven.train.votes.shape == (4, 7)
+    assert len(seven.voted) == 5  # contempt leads in one, and is no class here
     assert checked([root], capsys)["all"] == ["5", "5", "5"]
     assert checked([root, "--classes", 7], capsys)["all"] == ["4", "4", "4"]
 

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_runs import child_process, same, small, weights
+from face_sets import ferplus
+from small_runs import SMALL, child_process, same, small, weights
 from torch import nn
 from torch.utils.data import get_worker_info
 from tqdm import tqdm
@@ -27,8 +28,17 @@ from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import probabilities_of, read_predictions
 from poster_ada.files import sha256_of
 from poster_ada.model.poster import Poster
-from poster_ada.training.loop import make_optimizer, seed_epoch, selection_splits, train, validate
+from poster_ada.training.loop import (
+    averaged,
+    learning_rate,
+    make_optimizer,
+    seed_epoch,
+    selection_splits,
+    train,
+    validate,
+)
 from poster_ada.training.losses import quality_loss, recipe_loss
+from poster_ada.training.recipe import TrainConfig, fit_recipe
 from poster_ada.training.runs import Run
 
 # Accuracy rises to epoch 3, which repeats epoch 2's with a lower loss, and falls again.
@@ -174,10 +184,10 @@ def test_settings_change_the_loss(uneven_faces, tmp_path):
 
 def watched_objective(monkeypatch, seen):
     class Watched(loop.Objective):
-        def forward(self, images, labels, landmark_map, quality):
+        def forward(self, batch, landmark_map):
             low = torch.is_autocast_enabled("cpu")
             seen.append((torch.get_autocast_dtype("cpu") if low else torch.float32, landmark_map.dtype, self.training))
-            return super().forward(images, labels, landmark_map, quality)
+            return super().forward(batch, landmark_map)
 
     monkeypatch.setattr(loop, "Objective", Watched)
 
@@ -244,7 +254,7 @@ def test_an_epoch_by_hand(uneven_faces, tmp_path, rho):
 
 
 def test_optimizers_are_those_that_were_named(faces):
-    parameters = [nn.Parameter(torch.ones(2))]
+    parameters = [nn.Parameter(torch.ones(2, 2))]
     for name, kind in (("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)):
         optimizer = make_optimizer(small(faces, optimizer=name, lr=0.3, momentum=0.7), parameters)
         assert type(optimizer) is kind and optimizer.defaults["lr"] == 0.3 and optimizer.defaults["fused"]
@@ -479,3 +489,64 @@ def test_training_starts_from_a_checkpoint(scripted, faces, tmp_path):
     assert all(torch.equal(start[name], end[name]) for name in trained)
     assert run.record["pretrained_parts"][0] == "best.safetensors"
     assert run.record["starting_weights"] == sha256_of(source)
+
+
+def test_learning_rates_rise_and_fall_along_a_cosine():
+    config = TrainConfig(lr=0.4, decay="cosine", warmup=2.0, epochs=10)
+    assert [learning_rate(config, progress) for progress in (0.0, 0.5, 2.0, 6.0, 10.0)] == pytest.approx(
+        [0.0, 0.1, 0.4, 0.2, 0.0])
+    steps = TrainConfig(lr=0.4, gamma=0.5)
+    assert [learning_rate(steps, progress) for progress in (0.0, 0.9, 1.0, 2.5)] == pytest.approx([0.4, 0.4, 0.2, 0.1])
+
+
+def test_the_average_follows_the_model_and_is_what_is_kept(faces, tmp_path):
+    torch.manual_seed(1)
+    model = torch.nn.BatchNorm1d(2)
+    average = averaged(model, 0.9)
+    for _ in range(200):
+        model.weight.data.fill_(3.0)
+        model.running_mean.fill_(5.0)
+        model.num_batches_tracked += 1
+        average.update_parameters(model)
+    assert average.module.num_batches_tracked == 200
+    torch.testing.assert_close(average.module.weight.data, torch.full((2,), 3.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(average.module.running_mean, torch.full((2,), 5.0), atol=1e-3, rtol=0)
+
+    run = train(small(faces, average=0.99), tmp_path / "run", device="cpu", quiet=True)
+    _, last = run.last_state()
+    best = run.model("best").state_dict()
+    assert all(torch.equal(best[name], last[f"training/average/module.{name}"]) for name in best) or (
+        run.record["best_epoch"] == 1)
+    assert not torch.equal(best["fusion.pos_embed"], last["fusion.pos_embed"])
+
+
+def test_weight_decay_is_for_matrices_and_gradients_are_clipped(faces, tmp_path, monkeypatch):
+    config = small(faces, optimizer="adamw", weight_decay=0.3, clip_norm=1e-3, epochs=1)
+    matrices, others = make_optimizer(config, list(Poster(config.model).parameters())).param_groups
+    assert matrices["weight_decay"] == 0.3 and others["weight_decay"] == 0 and {p.ndim for p in others["params"]} == {1}
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def watched(self, *arguments):
+        norms.append(torch.stack([p.grad.norm() for group in self.param_groups for p in group["params"]]).norm())
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    train(config, tmp_path / "run", device="cpu", quiet=True)
+    assert norms and max(norms) <= 1.01e-3
+
+
+def test_the_chosen_model_gets_a_temperature_from_the_validation_faces(faces, tmp_path):
+    run = train(small(faces, head="adaface"), tmp_path / "run", device="cpu", quiet=True)
+    assert run.model("best").temperature == run.record["temperature"] != 1
+    assert run.model("last").temperature == 1
+    on_test = train(small(faces, select_on="test"), tmp_path / "on test", device="cpu", quiet=True)
+    assert on_test.model("best").temperature == 1  # test labels reach no prediction
+
+
+def test_faces_without_a_majority_are_trained_on_where_votes_are_learnt(tmp_path):
+    root = ferplus(tmp_path / "votes")
+    config = fit_recipe(open_dataset(root), "nano", **(SMALL | {"epochs": 1, "batch_size": 2, "targets": "votes"}))
+    assert train(config, tmp_path / "votes run", device="cpu", quiet=True).record["train_faces"] == 6
+    config = fit_recipe(open_dataset(root), "nano", **(SMALL | {"epochs": 1, "batch_size": 2}))
+    assert train(config, tmp_path / "labels run", device="cpu", quiet=True).record["train_faces"] == 5

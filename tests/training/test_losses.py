@@ -1,14 +1,22 @@
 """The loss: the published sum, the quality term, and what of the model it reaches."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from small_runs import small
 
+from poster_ada.data.loader import Batch
 from poster_ada.errors import InputError
 from poster_ada.model.poster import Poster
 from poster_ada.training.loop import Objective
 from poster_ada.training.losses import quality_loss, recipe_loss
+
+
+def batch_of(images, labels, quality=None):
+    quality = torch.ones(len(labels)) if quality is None else quality
+    return Batch(images, labels, quality, F.one_hot(labels, 7).float())
 
 
 def test_recipe_loss_is_twice_the_smoothed_cross_entropy_and_the_plain_one():
@@ -38,14 +46,38 @@ def test_quality_term_needs_known_quality_and_reaches_the_norm(faces):
         small(faces, quality_weight=0.5)
     config = small(faces, head="adaface", augmentation="camera", quality_weight=0.5)
     torch.manual_seed(1)
-    objective = Objective(Poster(config.model), 0.2, 0.5)
-    images, labels, quality = torch.randn(8, 3, 24, 24), torch.arange(8) % 7, torch.rand(8)
-    landmark_map = objective.model.landmark_map(images)
-    with_term, _ = objective(images, labels, landmark_map, quality)
-    objective.quality_weight = 0.0
-    without, _ = objective(images, labels, landmark_map, quality)
-    norms = objective.model.forward_features(images, landmark_map).norm
-    torch.testing.assert_close(with_term - without, 0.5 * quality_loss(norms, quality))
+    objective = Objective(Poster(config.model), config, torch.ones(7))
+    batch = batch_of(torch.randn(8, 3, 24, 24), torch.arange(8) % 7, torch.rand(8))
+    landmark_map = objective.model.landmark_map(batch.images)
+    with_term, _ = objective(batch, landmark_map)
+    objective.config = replace(config, quality_weight=0.0)
+    without, _ = objective(batch, landmark_map)
+    norms = objective.model.forward_features(batch.images, landmark_map).norm
+    torch.testing.assert_close(with_term - without, 0.5 * quality_loss(norms, batch.quality))
+
+
+def test_votes_are_learnt_where_they_are_asked_for():
+    logits, votes = torch.randn(6, 7), torch.rand(6, 7)
+    votes /= votes.sum(1, keepdim=True)
+    by_hand = -(votes * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(recipe_loss(logits, votes, 0.0), 3 * by_hand)
+    labels = torch.arange(6)
+    torch.testing.assert_close(recipe_loss(logits, F.one_hot(labels, 7).float(), 0.2), recipe_loss(logits, labels, 0.2))
+
+
+@pytest.mark.parametrize("targets", ["labels", "votes"])
+def test_objective_takes_the_targets_and_the_adjustment_of_its_recipe(faces, targets):
+    config = small(faces, label_smoothing=0.0, targets=targets, logit_adjustment=0.7)
+    torch.manual_seed(1)
+    shares = torch.tensor([0.4, 0.3, 0.1, 0.1, 0.05, 0.05, 0.0])
+    objective = Objective(Poster(config.model).eval(), config, shares)
+    votes = torch.rand(8, 7)
+    batch = batch_of(torch.randn(8, 3, 24, 24), torch.arange(8) % 7)._replace(votes=votes / votes.sum(1, keepdim=True))
+    with torch.no_grad():
+        loss, _ = objective(batch, objective.model.landmark_map(batch.images))
+        adjusted = objective.model(batch.images) + 0.7 * shares.clamp(min=1e-6).log()
+    wanted = batch.labels if targets == "labels" else batch.votes
+    torch.testing.assert_close(loss, recipe_loss(adjusted, wanted, 0.0), rtol=1e-4, atol=1e-4)
 
 
 def test_objective_counts_margin_free_predictions_and_sees_the_margin(faces):
@@ -55,7 +87,8 @@ def test_objective_counts_margin_free_predictions_and_sees_the_margin(faces):
     with torch.no_grad():
         predicted = model(images).argmax(1)
     labels = torch.where(torch.arange(20) < 13, predicted, (predicted + 1) % 7)
-    loss, correct = Objective(model, 0.1)(images, labels, model.landmark_map(images), torch.ones(20))
+    config = small(faces, label_smoothing=0.1)
+    loss, correct = Objective(model, config, torch.ones(7))(batch_of(images, labels), model.landmark_map(images))
     assert correct == 13 and not correct.requires_grad
     lowered = model(images) - 8.0 * 0.3 * F.one_hot(labels, 7)
     torch.testing.assert_close(loss, recipe_loss(lowered, labels, 0.1), rtol=1e-4, atol=1e-4)

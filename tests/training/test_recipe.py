@@ -13,12 +13,13 @@ from poster_ada.training.recipe import HEAD_RECIPES, SCHEDULES, VARIANTS, TrainC
 
 def affectnet(classes=7):
     return SimpleNamespace(root="some/AffectNet", channel_order="RGB", class_names=AFFECTNET_CLASSES[:classes],
-                           variant={"token_mixing": False, "balanced": True}, head_variant={"adaface": {"lr": 2e-6}})
+                           variant={"token_mixing": False, "balanced": True}, head_variant={"adaface": {"lr": 2e-6}},
+                           voted=None)
 
 
 def raf_db():
     return SimpleNamespace(root="some/faces", channel_order="BGR", class_names=RAFDB_CLASSES, variant={},
-                           head_variant={})
+                           head_variant={}, voted=None)
 
 
 def test_the_defaults_are_the_published_recipe():
@@ -75,7 +76,7 @@ def test_presets_and_their_schedules():
 
 
 @pytest.mark.parametrize(("arguments", "choices", "message"), [
-    (("tiny",), {}, "preset 'tiny' is unknown; choose one of small, base, large, nano"),
+    (("tiny",), {}, "preset 'tiny' is unknown; choose one of small, base, large, nano, mini"),
     (("nano", "long"), {}, "schedule 'long' is unknown; choose one of full, ablation, study"),
     (("nano",), {"speed": 1, "colour": 2}, "there is no setting colour, speed in the model or the recipe"),
     (("nano",), {"model": 1}, "no setting model"),
@@ -108,6 +109,16 @@ def test_a_recipe_is_fitted_to_affectnet():
     of_mlp = affectnet()
     of_mlp.head_variant = {"mlp": {"lr": 3e-3}}
     assert fit_recipe(of_mlp, "small").lr == 3e-3  # the head that is not named is MLP
+
+
+def test_votes_are_learnt_where_a_set_has_them():
+    assert fit_recipe(raf_db(), "mini").targets == "labels"
+    with pytest.raises(InputError, match="some/faces has no votes to learn"):
+        fit_recipe(raf_db(), "mini", targets="votes")
+    with_votes = raf_db()
+    with_votes.voted = object()
+    assert fit_recipe(with_votes, "mini").targets == "votes" and fit_recipe(with_votes, "nano").targets == "labels"
+    assert fit_recipe(with_votes, "mini", targets="labels").targets == "labels"
 
 
 def test_what_is_given_wins_over_the_schedule_which_wins_over_the_published_variant():

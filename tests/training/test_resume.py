@@ -52,6 +52,7 @@ def stopped_run(config, folder, monkeypatch, epochs: int) -> Run:
 @pytest.mark.parametrize("choices", [
     {"head": "adaface", "t_alpha": 0.5, "rho": 0.05}, {"optimizer": "adamw"}, {"optimizer": "sgd"},
     {"optimizer": "sgd", "momentum": 0.0}, {"balanced": True, "augmentation": "adaface"},
+    {"optimizer": "adamw", "decay": "cosine", "warmup": 0.5, "average": 0.9, "clip_norm": 1.0, "augmentation": "wild"},
 ], ids=lambda choices: "-".join(map(str, choices.values())))
 def test_resuming_equals_never_having_stopped_bit_for_bit(faces, tmp_path, monkeypatch, choices):
     config = small(faces, epochs=3, depth=2, drop_path_rate=0.3, **choices)
