@@ -17,9 +17,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=100, help="passes over the faces (default 100)")
     parser.add_argument("--seed", type=int, default=123, help="of weights, order and warps (default 123)")
     args = parser.parse_args(argv)
-    from poster_ada.training.landmarks import NANO_LANDMARKS, train_landmarks
+    from poster_ada.training.landmarks import LANDMARKS, train_landmarks
 
-    record = train_landmarks(args.data, args.out or NANO_LANDMARKS, args.epochs, seed=args.seed)
+    record = train_landmarks(args.data, args.out or LANDMARKS["nano"], args.epochs, seed=args.seed)
     print(f"Normalised mean error on the test faces of {record['data']}: {100 * record['test_nme']:.2f} % "
           f"(the average face: {100 * record['mean_face_nme']:.2f} %)")
 

@@ -1,4 +1,4 @@
-"""Weights that a model starts from: IR-50 and MobileFaceNet of the published sizes, the landmark stream of `nano`."""
+"""Weights that a model starts from: IR-50 and MobileFaceNet of the published sizes, or a landmark stream of ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from poster_ada.model.image_stream import ImageStream
 from poster_ada.model.landmark_stream import LandmarkStream
 from poster_ada.model.poster import Poster
 
-NANO_LANDMARKS = Path(__file__).parent / "weights" / "nano_landmarks.safetensors"
+WEIGHTS = Path(__file__).parent / "weights"
+LANDMARKS = {name: WEIGHTS / f"{name}_landmarks.safetensors" for name in ("nano", "mini")}
 
 
 def landmark_fields(config: PosterConfig) -> dict:
@@ -51,20 +52,20 @@ def _warn_once(directory: Path, missing: str) -> None:
 def load_pretrained_parts(model: Poster, directory: str | Path) -> list[str]:
     """Load the pretrained IR-50 and MobileFaceNet into a published size; what is absent is warned of once.
 
-    Other sizes take the landmark stream of `nano` that comes with the package, where it fits.
+    Other sizes take a landmark stream that comes with the package, where one fits.
 
     Returns:
         The names of the files that were loaded.
     """
     config = model.config
     files = pretrained_files(config, directory)
-    if NANO_LANDMARKS in files:
-        description, tensors = read_own(NANO_LANDMARKS)
+    if config.embed_dim != 512 and files:
+        description, tensors = read_own(files[0])
         if config.channel_order != description["training"]["channel_order"]:
             tensors["stem.0.conv.weight"] = tensors["stem.0.conv.weight"].flip(1)
-        fill(model.landmark_stream, tensors, NANO_LANDMARKS, lambda name: name)
+        fill(model.landmark_stream, tensors, files[0], lambda name: name)
     elif config.embed_dim != 512:
-        _warn_once(NANO_LANDMARKS.parent, "landmark weights for this size")
+        _warn_once(WEIGHTS, "landmark weights for this size")
     else:
         for path in files:
             if path.name == IR50_FILE:
@@ -80,4 +81,4 @@ def pretrained_files(config: PosterConfig, directory: str | Path) -> list[Path]:
     """The files that `load_pretrained_parts` would read for a model of this configuration; absent ones are left out."""
     if config.embed_dim == 512:
         return [path for name in PRETRAINED_FILES if (path := Path(directory, name)).is_file()]
-    return [NANO_LANDMARKS] if read_own(NANO_LANDMARKS)[0]["model"] == landmark_fields(config) else []
+    return [path for path in LANDMARKS.values() if read_own(path)[0]["model"] == landmark_fields(config)]

@@ -18,9 +18,14 @@ from poster_ada.model.config import PRESETS
 from poster_ada.model.landmark_stream import LandmarkStream
 from poster_ada.training.landmarks import (
     MIRROR,
+    MIRROR_FIVE,
+    RealPoints,
+    five_point_error,
+    five_points,
     mean_error,
     normalised_mean_error,
     pictures_and_points,
+    real_error,
     train_landmarks,
     warp,
 )
@@ -174,3 +179,30 @@ def test_the_epoch_with_the_lowest_validation_error_is_kept(pointed, tmp_path, m
     for state in (states[1], states[4]):  # what was best is what is tested and written
         assert all(torch.equal(kept[name], value) for name, value in state.items())
     assert not torch.equal(states[1]["stem.0.conv.weight"], states[3]["stem.0.conv.weight"])
+
+
+def test_five_points_are_the_eyes_nose_and_mouth_corners_of_the_68():
+    points = torch.zeros(1, 68, 2)
+    points[0, 36:42, 0], points[0, 42:48, 0], points[0, 30, 0] = torch.arange(6.0), torch.arange(6.0) + 10, 7.0
+    points[0, 48, 1], points[0, 54, 1] = 3.0, 4.0
+    five = five_points(points)
+    assert five.tolist() == [[[2.5, 0], [12.5, 0], [7, 0], [0, 3], [0, 4]]]
+    assert torch.equal(five_points(points[:, MIRROR]), five[:, MIRROR_FIVE])
+    assert five_point_error(points, five + torch.tensor([3.0, 4.0])).item() == pytest.approx(5 / 10)
+
+
+def test_mini_learns_from_real_faces_of_which_five_points_are_known(pointed, tmp_path):
+    mini = PRESETS["mini"]
+    images, points = pictures_and_points(open_dataset(pointed).train, mini)
+    # Real faces whose points lie elsewhere: only learning from them brings these down.
+    five = torch.tensor([(0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8)]).expand(len(points), 5, 2)
+    real = RealPoints("real faces", images, five, images[:8], five[:8])
+    record = train_landmarks(pointed, tmp_path / "out.safetensors", 25, 9, seed=5, quiet=True, preset="mini", real=real)
+    assert read_own(tmp_path / "out.safetensors")[0]["model"] == landmark_fields(mini)
+    assert record["real_faces"] == "real faces" and record["channel_order"] == "RGB"
+    untaught = train_landmarks(pointed, tmp_path / "alone.safetensors", 25, 9, seed=5, quiet=True, preset="mini")
+    tensors = read_own(tmp_path / "alone.safetensors")[1]
+    stream = LandmarkStream(mini.landmark_stem, mini.landmark_stages, mini.embed_dim, mini.grid).eval()
+    stream.load_state_dict(tensors)
+    assert "real_error" not in untaught
+    assert record["real_error"] < 0.5 * real_error(stream, real)
