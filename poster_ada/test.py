@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poster_ada.checkpoints.names import SHIPPED, checkpoint_path
 from poster_ada.data.named_sets import NAMED_SETS
 from poster_ada.devices import DEVICES
 from poster_ada.errors import InputError, command
@@ -39,7 +40,8 @@ def parser() -> CommandParser:
         epilog="Example without RAF-DB: python -m poster_ada.test --checkpoint runs/<name>/best.safetensors "
         "--data data/demo -p", other_names={"--modeltype": "--preset"},
     )
-    p.add_argument("-c", "--checkpoint", required=True, metavar="FILE", help=".pth, .pth.tar or .safetensors")
+    p.add_argument("-c", "--checkpoint", required=True, metavar="FILE", help=".pth, .pth.tar or .safetensors, or "
+                   f"what comes with the package: {', '.join(SHIPPED)}")
     p.add_argument("--dataset", choices=tuple(NAMED_SETS), help="published data set: sets the default folder and the "
                    "number of classes (default rafdb)")
     p.add_argument("--data", metavar="ROOT", help="folder of any face set (default: the data set's)")
@@ -54,6 +56,8 @@ def parser() -> CommandParser:
     add_settings(told, PosterConfig, ("margin", "norm_source"))
     p.add_argument("--precision", choices=PRECISIONS, default="float32", help="auto: bfloat16 where the "
                    "machine multiplies it natively; half the time, rounding in the third digit (default float32)")
+    p.add_argument("--mirror", action="store_true", help="average each face's probabilities with those of its mirror "
+                   "image, at twice the cost")
     add_settings(p, TrainConfig, ("val_batch_size",))
     p.add_argument("--workers", type=int, metavar="N", help="processes that decode faces that memory does not hold")
     p.add_argument("--gpu", metavar="0", help="GPU to use, counted among those that CUDA_VISIBLE_DEVICES leaves; of "
@@ -88,7 +92,7 @@ def test(args: argparse.Namespace) -> None:
     if not root.is_dir() and not args.data:
         raise InputError(f"{root} is not there; data/README.md says how to get it, or test on the demo faces with "
                          "--data data/demo.")
-    checkpoint = Path(args.checkpoint)
+    checkpoint = checkpoint_path(args.checkpoint)
     model = load_checkpoint(checkpoint, margin=args.margin, norm_source=args.norm_source)
     if not margin_free and checkpoint.suffix != ".safetensors" and model.config.head != "mlp":
         print(f"assumed: margin {model.head.margin}, norm source {model.config.norm_source} (a published file does not "
@@ -104,8 +108,8 @@ def test(args: argparse.Namespace) -> None:
     if device.type == "cuda" and "," in (args.gpu or ""):
         print(f"--gpu {args.gpu}: testing uses one GPU, the first: {device.index}.", file=sys.stderr)
     predictions = predict_split(model, dataset.test, device, batch_size=args.val_batch_size or 32,
-                                precision=args.precision, protocol=args.protocol, quiet=args.quiet,
-                                workers=args.workers)
+                                precision=args.precision, protocol=args.protocol, mirror=args.mirror,
+                                quiet=args.quiet, workers=args.workers)
 
     if matching := predictions.attrs["matching"]:
         print(f"note: {matching}.", file=sys.stderr)
@@ -115,8 +119,8 @@ def test(args: argparse.Namespace) -> None:
         "data": dataset.name, "fingerprint": dataset.fingerprint(), "protocol": args.protocol,
         "checkpoint": checkpoint.name, "sha256": sha256_of(checkpoint), "size": size_name(model.config),
         "head": model.config.head, "channel_order": model.config.channel_order,
-        "precision": str(dtype).removeprefix("torch."), "faces": len(predictions),
-        "classes": matching,
+        "precision": str(dtype).removeprefix("torch."), "mirror": args.mirror, "faces": len(predictions),
+        "classes": matching, "temperature": model.temperature,
     }
     alone = without_twins(dataset, predictions)
     if margin_free:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from poster_ada.checkpoints.fill import fill
-from poster_ada.checkpoints.names import PRETRAINED_FOLDER
+from poster_ada.checkpoints.names import PRETRAINED_FOLDER, checkpoint_path
 from poster_ada.checkpoints.own import STATE_PREFIX, read_own
 from poster_ada.checkpoints.pretrained import load_pretrained_parts
 from poster_ada.checkpoints.published import (
@@ -37,9 +37,10 @@ def create_model(name: str, pretrained: bool | str | Path = False, **choices: An
         create_model("large", pretrained=True, head="adaface", num_classes=8)
 
     Args:
-        name: `nano`, `small`, `base` or `large`.
+        name: `nano`, `mini`, `small`, `base` or `large`.
         pretrained: start from IR-50 and MobileFaceNet in this folder (True: `models/pretrain`; what is absent there is
-            warned of), or, for `nano`, from the landmark stream that comes with the package. False: random weights.
+            warned of), or, for `nano` and `mini`, from a landmark stream that comes with the package. False: random
+            weights.
         choices: fields of `PosterConfig`, instead of the preset's.
 
     Raises:
@@ -62,14 +63,15 @@ def load_checkpoint(path: str | Path, **told: Any) -> Poster:
     without statistics may be ArcFace or CosFace; both predict the same, and it is taken for ArcFace.
 
     Args:
-        path: `.pth` / `.pth.tar` (published) or `.safetensors` (this project's).
+        path: `.pth` / `.pth.tar` (published) or `.safetensors` (this project's), or the name of one that comes with the
+            package: `mini-ferplus`.
         told: `margin`, `scale`, `concentration` or `norm_source` of a published file, which holds none of them;
             without it, the published one. They matter for training on and for the label-margin protocol alone.
 
     Raises:
         InputError: one sentence that names the file and what is wrong with it.
     """
-    path = Path(path)
+    path = checkpoint_path(path)
     told = {name: value for name, value in told.items() if value is not None}
     if unknown := set(told) - set(UNTOLD):
         raise InputError(f"{', '.join(sorted(unknown))} cannot be told for a checkpoint; only {', '.join(UNTOLD)} can.")

@@ -28,6 +28,16 @@ DRIVE_FOLDERS = {
     "rafdb": DriveFolder("1jeCPTGjBL8YgKKB9YrI9TYZywme8gymv", Path("checkpoint"), (RAFDB_FILE,)),
 }
 
+WEIGHTS = Path(__file__).parent / "weights"
+# Checkpoints that come with the package, by the name that every --checkpoint takes.
+SHIPPED = {"mini-ferplus": WEIGHTS / "mini-ferplus.safetensors"}
+
+
+def checkpoint_path(given: str | Path) -> Path:
+    """The file of a checkpoint that comes with the package, by its name; any other word is a path already."""
+    return SHIPPED.get(str(given), Path(given))
+
+
 # Exported formats: the suffix of a file, and what it can be computed in.
 EXPORT_SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
 EXPORT_PRECISIONS = {"openvino": ("float32", "bfloat16", "int8"), "onnx": ("float32",)}

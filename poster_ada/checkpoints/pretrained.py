@@ -9,16 +9,15 @@ from functools import cache
 from pathlib import Path
 
 from poster_ada.checkpoints.fill import fill
-from poster_ada.checkpoints.names import IR50_FILE, PRETRAINED_FILES
+from poster_ada.checkpoints.names import IR50_FILE, PRETRAINED_FILES, WEIGHTS
 from poster_ada.checkpoints.own import read_own
 from poster_ada.checkpoints.published import IMAGE_RULES, LANDMARK_RULES, read_published_tensors, translate
-from poster_ada.model.config import PosterConfig
+from poster_ada.model.config import PosterConfig, size_name
 from poster_ada.model.image_stream import ImageStream
 from poster_ada.model.landmark_stream import LandmarkStream
 from poster_ada.model.poster import Poster
 
-WEIGHTS = Path(__file__).parent / "weights"
-LANDMARKS = {name: WEIGHTS / f"{name}_landmarks.safetensors" for name in ("nano", "mini")}
+LANDMARKS = {name: WEIGHTS / f"{name}_landmarks.safetensors" for name in ("nano",)}
 
 
 def landmark_fields(config: PosterConfig) -> dict:
@@ -64,6 +63,8 @@ def load_pretrained_parts(model: Poster, directory: str | Path) -> list[str]:
         if config.channel_order != description["training"]["channel_order"]:
             tensors["stem.0.conv.weight"] = tensors["stem.0.conv.weight"].flip(1)
         fill(model.landmark_stream, tensors, files[0], lambda name: name)
+    elif size_name(config) == "mini":
+        pass  # its landmark stream stays as it was drawn
     elif config.embed_dim != 512:
         _warn_once(WEIGHTS, "landmark weights for this size")
     else:

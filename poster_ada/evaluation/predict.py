@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from poster_ada.data.loader import FaceLoader
@@ -39,6 +41,7 @@ def predict_with_embeddings(
     batch_size: int = 32,
     precision: str = "float32",
     protocol: str = "margin-free",
+    mirror: bool = False,
     quiet: bool = False,
     workers: int | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
@@ -50,6 +53,7 @@ def predict_with_embeddings(
         precision: of both streams and the fusion: "float32", "bfloat16", or "auto" (see model/precision.py).
         protocol: "label-margin" is the report's: the margin is taken off the TRUE class, in batches of 32. What it
             calls a prediction is none, and the share of right ones is not an accuracy.
+        mirror: average each picture's probabilities with those of its mirror image, at twice the cost.
         quiet: no progress bar (which else appears after 5 s).
         workers: processes that decode faces where they do not fit into memory; default `FaceLoader`'s.
 
@@ -64,6 +68,8 @@ def predict_with_embeddings(
     config = model.config
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol!r} is unknown; choose one of {', '.join(PROTOCOLS)}.")
+    if mirror and protocol != "margin-free":
+        raise InputError(f"mirror does not go with the {protocol} protocol, which is not about predictions.")
     match = match_classes(config.class_names, split.class_names)
     matching = match.sentence(split)
     split = match.faces(split)
@@ -84,7 +90,8 @@ def predict_with_embeddings(
                 if protocol == "label-margin":
                     logits.append(label_margin_logits(ready, images, labels).float())
                 else:
-                    logits.append(ready.forward_head(seen).float())
+                    plain = ready.forward_head(seen).float()
+                    logits.append(mean_of_softmax(plain, ready(images.flip(-1)).float()) if mirror else plain)
             norms.append(seen.norm.float())
             embeddings.append(seen.embedding.float().cpu())
             bar.update(len(images))
@@ -102,6 +109,11 @@ def predict_with_embeddings(
     table[probability_columns(match.class_names)] = scores.double().softmax(1).numpy()
     table.attrs |= {"protocol": protocol, "matching": matching}
     return table, torch.cat(embeddings).numpy()
+
+
+def mean_of_softmax(a: Tensor, b: Tensor) -> Tensor:
+    """Logits (B, C) whose softmax is the mean of that of `a` and of `b`."""
+    return torch.logaddexp(a.log_softmax(1), b.log_softmax(1)) - math.log(2)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from poster_ada.checkpoints.names import SHIPPED
 from poster_ada.data.augmentations import AUGMENTATIONS
 from poster_ada.errors import InputError
 from poster_ada.model.config import PRESETS, PosterConfig
@@ -35,8 +36,9 @@ class TrainConfig:
     preset: str = "large"  # where `model` started from
     data: str = "data/raf-basic"
     pretrained: str = setting("models/pretrain", "folder with ir50.pth and mobilefacenet_model_best.pth.tar")
-    checkpoint: str = setting("", "file whose weights training starts from, published or this project's; its size is "
-                              "taken, and its head's weights for classes of the same name")
+    checkpoint: str = setting("", f"file whose weights training starts from, published or this project's, or "
+                              f"{', '.join(SHIPPED)}, which comes with the package; its size is taken, and its head's "
+                              "weights for classes of the same name")
     augmentation: str = setting("published", "; ".join(f"{name}: {text}" for name, text in AUGMENTATIONS.items()),
                                 choices=AUGMENTATIONS)
     balanced: bool = setting(False, "draw every class equally often, as published for AffectNet")
@@ -138,7 +140,7 @@ _NANO: dict[str, Any] = dict(epochs=20, batch_size=64, lr=2e-3, gamma=0.86, rho=
 # "mini" is made for tens of thousands of real faces.
 SCHEDULES: dict[str, dict[str, dict[str, Any]]] = {
     "mini": {
-        "full": dict(epochs=56, batch_size=128, val_batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=0.05,
+        "full": dict(epochs=50, batch_size=128, val_batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=0.05,
                      decay="cosine", warmup=1.0, rho=0.0, clip_norm=15.0, average=0.998, targets="votes",
                      label_smoothing=0.0, augmentation="wild"),
     },

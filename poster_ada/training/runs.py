@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from poster_ada.checkpoints.create import load_checkpoint
+from poster_ada.checkpoints.names import checkpoint_path
 from poster_ada.checkpoints.own import read_own
 from poster_ada.checkpoints.pretrained import pretrained_files
 from poster_ada.data.layouts import Dataset
@@ -129,9 +130,10 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
 def pretrained_fingerprint(config: TrainConfig) -> str:
     """SHA-256 over the files whose weights a run with this configuration starts from."""
     if config.checkpoint:
-        if not Path(config.checkpoint).is_file():
-            raise InputError(f"there is no checkpoint file {config.checkpoint} to start from.")
-        return sha256_of(config.checkpoint)
+        path = checkpoint_path(config.checkpoint)
+        if not path.is_file():
+            raise InputError(f"there is no checkpoint file {path} to start from.")
+        return sha256_of(path)
     digests = [sha256_of(path) for path in pretrained_files(config.model, config.pretrained)]
     return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
 

@@ -93,6 +93,17 @@ def test_each_protocol_gets_its_model_and_precision(tiny):
             assert not torch.is_autocast_enabled("cpu")
 
 
+def test_mirror_averages_the_probabilities_of_both_images(split, tiny):
+    model, images = tiny(), inputs(split)
+    both = probabilities_of(predict_split(model, split, quiet=True, mirror=True))
+    with torch.no_grad():
+        one, other = (model(each).softmax(1).numpy() for each in (images, images.flip(-1)))
+    np.testing.assert_allclose(both, (one + other) / 2, atol=1e-5)
+    assert np.abs(one - other).max() > 1e-3
+    with pytest.raises(InputError, match="mirror does not go with the label-margin protocol"):
+        predict_split(model, split, mirror=True, protocol="label-margin")
+
+
 def test_label_margin_goes_by_batches_of_32_whatever_is_asked(split, tiny):
     model = tiny(head="adaface", scale=4.0)
     images, labels = inputs(split), torch.from_numpy(split.labels)
