@@ -23,6 +23,7 @@ from poster_ada.evaluation.predictions import class_names_of, probabilities_of
 
 BINS = 15  # of the calibration error, as Guo et al. 2017
 RESAMPLES = 10_000  # the interval's ends then move by about 0.02 points from seed to seed
+CALIBRATION_RESAMPLES = 1_000  # each of these draws faces one by one
 SEED = 123
 
 
@@ -46,7 +47,7 @@ def compute_metrics(predictions: pd.DataFrame, intervals: bool = True) -> dict[s
     Returns:
         `faces`; `accuracy`, `mean_class_accuracy` (mean recall), `macro_f1`, `calibration_error`, all in 0..1;
         `per_class`: name -> `precision`, `recall`, `f1`, `support`; `absent_classes`; and `intervals`: name of a score
-        -> [low, high] for accuracy, mean_class_accuracy and macro_f1, and per class of the recall.
+        -> [low, high] for accuracy, mean_class_accuracy, macro_f1 and calibration_error, and per class of the recall.
     """
     counts, names = confusion_matrix(predictions), class_names_of(predictions)
     scores, per_class = _scores(counts), _per_class(counts)
@@ -65,6 +66,7 @@ def compute_metrics(predictions: pd.DataFrame, intervals: bool = True) -> dict[s
         resampled = resampled.reshape(-1, *counts.shape)
         recall = _per_class(resampled)["recall"]
         result["intervals"] = {name: _interval(values) for name, values in _scores(resampled).items()} | {
+            "calibration_error": _calibration_interval(predictions),
             "recall": {name: _interval(recall[:, i]) if counts[i].sum() else None for i, name in enumerate(names)}
         }
     return result
@@ -76,9 +78,7 @@ def calibration_bins(predictions: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per bin: `faces`, mean `confidence` and `accuracy` (NaN where the bin is empty).
     """
-    confidence = probabilities_of(predictions).max(1)
-    right = (predictions["label"] == predictions["prediction"]).to_numpy()
-    bins = np.ceil(confidence * BINS).clip(1, BINS).astype(int) - 1  # bin k holds (k / BINS, (k + 1) / BINS]
+    confidence, right, bins = _binned(predictions)
     faces, confidences, hits = (np.bincount(bins, w, BINS) for w in (None, confidence, right))
     return pd.DataFrame({"faces": faces, "confidence": _ratio(confidences, faces), "accuracy": _ratio(hits, faces)})
 
@@ -87,6 +87,22 @@ def calibration_error(predictions: pd.DataFrame) -> float:
     """Expected calibration error in 0..1: mean gap between confidence and accuracy (Guo et al. 2017, eq. 3)."""
     bins = calibration_bins(predictions)
     return float(((bins["confidence"] - bins["accuracy"]).abs() * bins["faces"]).sum() / len(predictions))
+
+
+def _binned(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Confidence float (N,), whether the prediction is right, bool (N,), and its bin int (N,)."""
+    confidence = probabilities_of(predictions).max(1)
+    right = (predictions["label"] == predictions["prediction"]).to_numpy()
+    return confidence, right, np.ceil(confidence * BINS).clip(1, BINS).astype(int) - 1  # (k / BINS, (k + 1) / BINS]
+
+
+def _calibration_interval(predictions: pd.DataFrame) -> list[float]:
+    """Of the calibration error. Chance gaps in small bins only add to that, so it may lie near the lower end."""
+    confidence, right, bins = _binned(predictions)
+    faces = len(predictions)
+    gaps = np.eye(BINS)[bins] * (confidence - right)[:, None]
+    draws = np.random.default_rng(SEED).multinomial(faces, np.full(faces, 1 / faces), CALIBRATION_RESAMPLES)
+    return _interval(np.abs(draws @ gaps).sum(1) / faces)
 
 
 def mcnemar(predictions_a: pd.DataFrame, predictions_b: pd.DataFrame) -> dict[str, float | int]:

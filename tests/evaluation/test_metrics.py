@@ -146,6 +146,8 @@ def test_tables_survive_the_file(tmp_path, random_pair):
     pd.testing.assert_frame_equal(again, frame, rtol=1e-8, check_dtype=False)
     scores, expected = compute_metrics(again), compute_metrics(frame)
     assert scores.pop("calibration_error") == pytest.approx(expected.pop("calibration_error"))
+    intervals = [each["intervals"].pop("calibration_error") for each in (scores, expected)]
+    assert intervals[0] == pytest.approx(intervals[1])
     assert scores == expected
 
 
@@ -186,3 +188,12 @@ def test_what_is_no_table_at_all(tmp_path):
     (tmp_path / "empty.csv").write_bytes(b"")
     with pytest.raises(InputError, match="is not a table"):
         read_predictions(tmp_path / "empty.csv")
+
+
+def test_the_calibration_error_has_an_interval():
+    labels = np.arange(700) % 7
+    predicted = np.where(np.arange(700) % 5 == 0, (labels + 1) % 7, labels)  # 80 % are right
+    scores = compute_metrics(table(labels, predicted, confidence=0.95))
+    low, high = scores["intervals"]["calibration_error"]
+    assert low < 0.15 < high and scores["calibration_error"] == pytest.approx(0.15)
+    assert 0.1 < low < 0.14 and 0.16 < high < 0.2  # 1.96 times sqrt(0.8 * 0.2 / 700) is 0.03
