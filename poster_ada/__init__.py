@@ -17,6 +17,9 @@ from poster_ada import openmp as openmp  # first: it has to come before torch
 if TYPE_CHECKING:
     from poster_ada.checkpoints.create import create_model as create_model
     from poster_ada.checkpoints.create import load_checkpoint as load_checkpoint
+    from poster_ada.checkpoints.hub import from_pretrained as from_pretrained
+    from poster_ada.checkpoints.hub import push_to_hub as push_to_hub
+    from poster_ada.checkpoints.hub import save_pretrained as save_pretrained
     from poster_ada.checkpoints.own import save_checkpoint as save_checkpoint
     from poster_ada.data.datasets import open_dataset as open_dataset
     from poster_ada.data.loader import FaceLoader as FaceLoader
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "checkpoints.create": ("create_model", "load_checkpoint"),
+    "checkpoints.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
     "checkpoints.own": ("save_checkpoint",),
     "data.datasets": ("open_dataset",),
     "data.loader": ("FaceLoader",),

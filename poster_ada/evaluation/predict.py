@@ -22,7 +22,7 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.matching import match_classes
 from poster_ada.evaluation.predictions import probability_columns
 from poster_ada.evaluation.protocol import LABEL_MARGIN_BATCH, PROTOCOLS, label_margin_logits
-from poster_ada.model.fast import prediction_copy
+from poster_ada.model.fast import FastPoster, prediction_copy
 from poster_ada.model.poster import Poster
 from poster_ada.model.precision import resolve_precision
 
@@ -131,6 +131,7 @@ def prepared(model: Poster, device: torch.device, precision: str, protocol: str)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 yield model
         else:
-            yield prediction_copy(model, precision)
+            # A subclass, as in comparisons of designs, has a forward pass that the copy does not know.
+            yield prediction_copy(model, precision) if type(model) in (Poster, FastPoster) else model
     finally:
         model.train(training)

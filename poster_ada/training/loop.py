@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from poster_ada import openmp
+from poster_ada.checkpoints.fill import fill
 from poster_ada.checkpoints.own import STATE_PREFIX, read_own, save_checkpoint
 from poster_ada.checkpoints.pretrained import load_pretrained_parts
 from poster_ada.checkpoints.start import start_from
@@ -37,6 +39,7 @@ from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import probabilities_of, write_predictions
 from poster_ada.evaluation.temperature import fit_temperature
+from poster_ada.model.config import PosterConfig
 from poster_ada.model.poster import Poster
 from poster_ada.model.precision import resolve_precision
 from poster_ada.training.losses import quality_loss, recipe_loss
@@ -228,6 +231,7 @@ def shorter_run(config: TrainConfig, dataset: Dataset, weights: str) -> Run | No
 def train(
     config: TrainConfig, run_dir: str | Path | None = None, *, device: str = "auto", gpu: str | None = None,
     resume: bool = True, quiet: bool = False, dataset: Dataset | None = None, workers: int = WORKERS,
+    make: Callable[[PosterConfig], Poster] = Poster,
 ) -> Run:
     """Train as `config` says and return the run; a finished run with the same settings and data returns at once.
 
@@ -242,6 +246,7 @@ def train(
         quiet: no bars and no lines.
         dataset: `config.data`, where it is open already.
         workers: processes that decode faces where the memory cache is too small.
+        make: a subclass of `Poster`, where designs are compared; give such a run a folder of its own.
 
     Raises:
         InputError: the data, the settings or the run's folder do not fit together.
@@ -278,7 +283,7 @@ def train(
     device_here = accelerator.device
     dtype = resolve_precision(config.precision, device_here, config.model)
     torch.manual_seed(config.seed)
-    model = Poster(config.model)
+    model = make(config.model)
     loaded = (start_from(model, config.checkpoint) if config.checkpoint
               else load_pretrained_parts(model, config.pretrained))
     training, selection, selected_on = selection_splits(config, dataset)
@@ -348,7 +353,7 @@ def train(
                     bar.write(epoch_line(row, config.epochs))
             accelerator.wait_for_everyone()
     if main:
-        finish(run, record, dataset, selection, config, device_here)
+        finish(run, record, dataset, selection, make(config.model), device_here)
         if not quiet:
             print(result_lines(run))
     accelerator.wait_for_everyone()
@@ -381,15 +386,16 @@ def epoch_line(row: dict, epochs: int) -> str:
 
 
 def finish(
-    run: Run, record: dict, dataset: Dataset, selection: FaceSplit, config: TrainConfig, device: torch.device
+    run: Run, record: dict, dataset: Dataset, selection: FaceSplit, model: Poster, device: torch.device
 ) -> None:
-    """Give the chosen model its temperature, evaluate it on the test split, once, where the set has one, and close the
-    record."""
-    best = run.path / "best.safetensors"
-    model, training, log = run.model("best"), read_own(best)[0]["training"], run.log
+    """Give the chosen weights (read into `model`) their temperature, evaluate them on the test split, once, where the
+    set has one, and close the record."""
+    best, config, log = run.path / "best.safetensors", run.config, run.log
+    description, tensors = read_own(best)
+    fill(model, tensors, best, lambda name: name)
+    training = description["training"]
     epoch = training["epoch"]
     if config.select_on == "validation":
-        model.temperature = 1.0  # a finish that was killed may have set another
         predictions = predict_split(model, selection, device, batch_size=config.val_batch_size, quiet=True)
         record["temperature"] = model.temperature = fit_temperature(predictions)
         save_checkpoint(model, best, training)

@@ -1,0 +1,130 @@
+"""Does POSTER's design earn its place? The same recipe with parts of it taken out, and with two well-known networks.
+
+Each is a `Poster` to the training loop: images to `Features` to logits, by the same head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import mobilenet_v3_small, resnet18
+
+from poster_ada.model.config import PosterConfig
+from poster_ada.model.fusion import CrossFusionBlock, PyramidFusion
+from poster_ada.model.heads import make_head
+from poster_ada.model.poster import Features, FusedStreams, Poster
+
+
+class ImageAlone(Poster):
+    """The image stream's mean token, normalised, in place of the fused vector."""
+
+    def __init__(self, config: PosterConfig) -> None:
+        super().__init__(config)
+        del self.landmark_stream, self.fusion
+        self.norm = nn.LayerNorm(config.embed_dim, eps=1e-6)
+
+    def landmark_map(self, images: Tensor) -> Tensor:
+        return images.new_zeros(len(images))
+
+    def fuse_streams(self, images: Tensor, landmark_map: Tensor | None = None) -> FusedStreams:
+        image = self.image_tokens(images).mean(1)
+        return FusedStreams(image, image, self.norm(image))
+
+
+class OneStream(Poster):
+    """The fusion as it is, but with the image tokens in place of the landmark tokens too."""
+
+    def __init__(self, config: PosterConfig) -> None:
+        super().__init__(config)
+        del self.landmark_stream
+
+    def landmark_map(self, images: Tensor) -> Tensor:
+        return images.new_zeros(len(images))
+
+    def fuse_streams(self, images: Tensor, landmark_map: Tensor | None = None) -> FusedStreams:
+        image = self.image_tokens(images)
+        fused, pre_norm = self.fusion(image, image)
+        return FusedStreams(image.mean(1), pre_norm, fused)
+
+
+class FlatFusion(PyramidFusion):
+    """The pyramid's widest level alone."""
+
+    def __init__(self, c: PosterConfig) -> None:
+        super().__init__(c.grid**2, c.embed_dim, c.depth, c.num_heads, c.mlp_ratio, c.drop_path_rate, c.token_mixing)
+        del self.down_medium, self.down_small
+        rates = torch.linspace(0, c.drop_path_rate, c.depth, device="cpu").tolist()
+        self.blocks = nn.ModuleList(
+            CrossFusionBlock(2 * (c.grid**2 + 1), c.embed_dim, c.num_heads, c.mlp_ratio, rate, c.token_mixing)
+            for rate in rates)
+
+    def forward(self, image: Tensor, landmark: Tensor) -> tuple[Tensor, Tensor]:
+        image = torch.cat((image.mean(1, keepdim=True), image), dim=1) + self.pos_embed
+        tokens = torch.cat((image, landmark.mean(1, keepdim=True), landmark), dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens[:, 0]), tokens[:, 0]
+
+
+class WithoutPyramid(Poster):
+    """Both streams, fused at the full width alone."""
+
+    def __init__(self, config: PosterConfig) -> None:
+        super().__init__(config)
+        self.fusion = FlatFusion(config)
+
+
+class Torchvision(Poster):
+    """A network of torchvision, 48 x 48 pixels in, its last feature vector to the same head."""
+
+    def __init__(self, config: PosterConfig, body: nn.Module, width: int) -> None:
+        nn.Module.__init__(self)  # none of POSTER's parts
+        self.config, self.temperature, self.face_template = config, 1.0, None
+        self.body = body
+        self.head = make_head(replace(config, embed_dim=width))
+
+    def landmark_map(self, images: Tensor) -> Tensor:
+        return images.new_zeros(len(images))
+
+    def forward_features(self, images: Tensor, landmark_map: Tensor | None = None) -> Features:
+        embedding = self.body(self.downsample(images))
+        return Features(embedding, embedding.float().norm(dim=1))
+
+
+class ResNet18(Torchvision):
+    """ResNet-18 (He et al. 2016, arXiv 1512.03385) as for small pictures: a 3x3 stem with stride 1, no max-pooling."""
+
+    def __init__(self, config: PosterConfig) -> None:
+        body = resnet18()
+        body.conv1, body.maxpool, body.fc = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity(), nn.Identity()
+        super().__init__(config, body, 512)
+
+
+class MobileNetV3(Torchvision):
+    """MobileNetV3-small (Howard et al. 2019, arXiv 1905.02244), its first stride left out for small pictures."""
+
+    def __init__(self, config: PosterConfig) -> None:
+        body = mobilenet_v3_small()
+        body.features[0][0].stride = (1, 1)
+        body.classifier = nn.Identity()
+        super().__init__(config, body, 576)
+
+
+DESIGNS: dict[str, type[Poster]] = {
+    "poster": Poster, "without landmark stream": OneStream, "without pyramid": WithoutPyramid,
+    "image stream alone": ImageAlone, "MobileNetV3-small": MobileNetV3, "ResNet-18": ResNet18,
+}
+
+
+def costs(design: type[Poster], config: PosterConfig) -> tuple[int, int]:
+    """Trained parameters, and multiply-adds of one picture."""
+    with torch.device("meta"):
+        model = design(config).eval()
+        images = torch.empty(1, 3, config.image_size, config.image_size)
+    with FlopCounterMode(display=False) as counter:
+        model(images)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad), counter.get_total_flops() // 2
+

@@ -1,0 +1,174 @@
+"""What `mini` learns from FER+, run by run: `python -m benchmarks.ferplus --data data/ferplus`.
+
+Parts: `seeds` (the final recipe), `design` (its parts taken out, other networks, at a third of the length, judged on
+validation faces), `cross` (trained on one set, tested on another) and `tuned` (going on from FER+ on other faces). Runs
+are kept in `runs/ferplus/` and the same command goes on; with `--only` two processes can share the work. Tables go to
+`results/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.design import DESIGNS, costs
+from poster_ada.checkpoints.create import load_checkpoint
+from poster_ada.data.datasets import open_dataset
+from poster_ada.data.layouts import Dataset
+from poster_ada.data.twins import twins_in_train
+from poster_ada.errors import InputError, command
+from poster_ada.evaluation.metrics import compute_metrics
+from poster_ada.evaluation.predict import predict_split
+from poster_ada.files import write_atomically
+from poster_ada.model.poster import Poster
+from poster_ada.training.loop import train
+from poster_ada.training.recipe import TrainConfig, fit_recipe
+from poster_ada.training.runs import Run, slug
+
+PARTS = ("seeds", "design", "cross", "tuned")
+SEEDS = (123, 124, 125)
+DESIGN_SEEDS = (1, 2)
+THIRD = 17  # epochs
+RUNS = Path("runs/ferplus")
+
+
+def scores(predictions: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
+    """Accuracy, macro F1 and calibration error in percent, with 95 % intervals over faces."""
+    found = compute_metrics(predictions)
+    row: dict[str, Any] = {f"{prefix}faces": found["faces"]}
+    for name, score in (("accuracy", "accuracy"), ("macro_f1", "macro_f1"), ("ece", "calibration_error")):
+        low, high = found["intervals"][score]
+        row |= {prefix + name: 100 * found[score], f"{prefix}{name}_low": 100 * low, f"{prefix}{name}_high": 100 * high}
+    return row
+
+
+def both_ways(model: Poster, dataset: Dataset) -> dict[str, Any]:
+    """Scores on the test split, on its faces without a twin in training, and with the mirror image averaged."""
+    plain = predict_split(model, dataset.test, quiet=True)
+    mirrored = predict_split(model, dataset.test, quiet=True, mirror=True)
+    row = scores(plain)
+    twins = twins_in_train(dataset)
+    if twins.any():
+        row |= {f"without_twins_{key}": value for key, value in scores(plain[~twins]).items()}
+    recall = {f"recall_{name.lower()}": 100 * values["recall"]
+              for name, values in compute_metrics(plain, False)["per_class"].items() if values["recall"] is not None}
+    return row | scores(mirrored, "mirror_") | recall
+
+
+def described(run: Run) -> dict[str, Any]:
+    """What a table says of a run itself."""
+    record, config = run.record, run.config
+    return {"seed": config.seed, "epochs": config.epochs, "train_faces": record["train_faces"],
+            "best_epoch": record["best_epoch"], "validation_accuracy": 100 * record["selection_accuracy"],
+            "temperature": record.get("temperature"), "precision": record["precision"],
+            "faces_per_second": record["median_images_per_second"], "commit": record["environment"]["commit"]}
+
+
+class Ferplus:
+    """The sets, and the runs on them."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.data = open_dataset(given.data, num_classes=8)
+        self.faces = open_dataset(given.faces) if given.faces else None
+        self.demo = open_dataset(given.demo)
+
+    def trained(self, config: TrainConfig, path: Path | None, dataset: Dataset, **how: Any) -> Run:
+        print(f"{path or config.preset} seed {config.seed}: {config.epochs} epochs", flush=True)
+        return train(config, path, dataset=dataset, device=self.given.device, **how)
+
+    def final(self, seed: int) -> Run:
+        """A run of the final recipe, in the folder where `python -m poster_ada.train` has it."""
+        return self.trained(fit_recipe(self.data, "mini", seed=seed), None, self.data)
+
+    def seeds(self) -> Iterator[dict[str, Any]]:
+        """The final recipe, once per seed."""
+        for seed in self.given.seeds or SEEDS:
+            run = self.final(seed)
+            yield described(run) | both_ways(run.model("best"), self.data)
+
+    def design(self) -> Iterator[dict[str, Any]]:
+        """Every design at a third of the length; the test split stays out of it."""
+        for seed in self.given.seeds or DESIGN_SEEDS:
+            for name, design in DESIGNS.items():
+                if self.given.design and name not in self.given.design:
+                    continue
+                config = fit_recipe(self.data, "mini", epochs=THIRD, seed=seed)
+                run = self.trained(config, RUNS / f"design-{slug(name)}-seed{seed}", self.data, make=design)
+                best = run.log.loc[run.record["best_epoch"] - 1]
+                parameters, multiply_adds = costs(design, config.model)
+                yield {"design": name, **described(run), "validation_macro_f1": 100 * best["validation_macro_f1"],
+                       "parameters": parameters, "multiply_adds": multiply_adds}
+
+    def cross(self) -> Iterator[dict[str, Any]]:
+        """Trained on each set by the same recipe, tested on each; classes by name."""
+        sets = {"demo": self.demo, "faces": self.faces, "FER+": self.data}
+        for trained_on, dataset in sets.items():
+            if dataset is None:
+                continue
+            run = self.final(SEEDS[0]) if dataset is self.data else self.trained(
+                fit_recipe(dataset, "mini", channel_order="RGB"), RUNS / f"on-{slug(trained_on)}", dataset)
+            for tested_on, other in sets.items():
+                if other is not None:
+                    predictions = predict_split(run.model("best"), other.test, quiet=True)
+                    yield {"trained_on": trained_on, "tested_on": tested_on, **scores(predictions)}
+
+    def tuned(self) -> Iterator[dict[str, Any]]:
+        """Going on from the final model on the other faces, by a short recipe; and those faces untouched."""
+        if self.faces is None:
+            raise InputError("tuned needs other faces; give --faces ROOT.")
+        source = self.final(SEEDS[0])
+        base = load_checkpoint(source.path / "best.safetensors").config
+        untouched = predict_split(source.model("best"), self.faces.test, quiet=True)
+        yield {"way": "untouched", **scores(untouched)}
+        for seed in self.given.seeds or SEEDS:
+            config = fit_recipe(self.faces, "mini", base=base, seed=seed, epochs=20, lr=5e-4, warmup=1.0, average=0.98,
+                                checkpoint=str(source.path / "best.safetensors"))
+            run = self.trained(config, RUNS / f"tuned-seed{seed}", self.faces)
+            yield {"way": "tuned", **described(run), **both_ways(run.model("best"), self.faces)}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    p = argparse.ArgumentParser("python -m benchmarks.ferplus", description=__doc__.splitlines()[0])
+    p.add_argument("--data", metavar="ROOT", default="data/ferplus", help="FER+ (default data/ferplus)")
+    p.add_argument("--faces", metavar="ROOT", help="other real faces, e.g. from: python -m poster_ada.data fetch faces")
+    p.add_argument("--demo", metavar="ROOT", default="data/demo", help="default data/demo")
+    p.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="default all")
+    p.add_argument("--seeds", type=int, nargs="+", help="default 123 124 125; of design 1 2")
+    p.add_argument("--design", nargs="+", choices=tuple(DESIGNS), help="default all")
+    p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    p.add_argument("--results", type=Path, metavar="DIR", default=Path("results"))
+    return p
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    given = parser().parse_args(argv)
+    study = Ferplus(given)
+    for part in given.only:
+        path = given.results / f"ferplus_{part}.csv"
+        for row in getattr(study, part)():
+            add_row(row, path)
+            print(pd.Series(row).to_string(), flush=True)
+
+
+def add_row(row: dict[str, Any], path: Path) -> None:
+    """Put a row into a table, over an older one of the same name."""
+    keys = [key for key in ("design", "way", "trained_on", "tested_on", "seed") if key in row]
+    table = pd.DataFrame([row])
+    if path.is_file():
+        old = pd.read_csv(path)
+        same = (old[keys].astype(str) == table[keys].astype(str).iloc[0]).all(axis=1)
+        table = pd.concat([old[~same], table])
+    table = table.sort_values(keys, kind="stable")
+    write_atomically(path, lambda temporary: table.to_csv(temporary, index=False))
+
+
+if __name__ == "__main__":
+    main()
