@@ -20,6 +20,7 @@ from benchmarks.busy import busy_rows
 from benchmarks.data_pipeline import pipelines
 from benchmarks.limit import multiply_rate, prediction_operations, step_operations
 from benchmarks.memory import peak_memory
+from benchmarks.peers import face_by_face, peer_rows
 from benchmarks.profile import time_by_operation
 from benchmarks.report import PARTS, write_report
 from benchmarks.timing import Work, alternate
@@ -129,6 +130,15 @@ class Bench:
         yield self.rows("checkpoint", "large", 1, {"plain": plain, "default": lambda: bool(load_checkpoint(path))},
                         unit="files/s")
 
+    def peers(self) -> Iterator[list[dict]]:
+        """What people install today beside a checkpoint, on the sets of --peer-sets."""
+        if not self.given.peer_sets:
+            return
+        name = str(self.given.checkpoint or "mini-ferplus")
+        model = load_checkpoint(name)
+        rows = list(peer_rows(model, name, self.given.peer_sets))
+        yield rows + self.rows("peers", "one face at a time", 1, face_by_face(model, name, self.faces.test), "faces/s")
+
     def agreement(self) -> Iterator[list[dict]]:
         """Predictions on the test faces against the plain way's: share that is equal, largest difference of a logit."""
         checkpoint = self.given.checkpoint
@@ -159,7 +169,10 @@ def parser() -> argparse.ArgumentParser:
                    help="for inference (default small base large)")
     p.add_argument("--faces", metavar="ROOT", default="data/demo", help="face set to read, to calibrate int8 on and to "
                    "compare predictions on (default data/demo)")
-    p.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights for the agreement (default random ones)")
+    p.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights for the agreement (default random "
+                   "ones) and the peers (default mini-ferplus)")
+    p.add_argument("--peer-sets", type=Path, nargs="+", metavar="ROOT", default=[], help="face sets to compare with "
+                   "the package fer on, as data/ferplus (see benchmarks/peers.py for what to install)")
     p.add_argument("--repeats", type=int, default=5, help="rounds, of which the median counts (default 5)")
     p.add_argument("--profile", action="store_true", help="also write what the last way's training step spends time on")
     p.add_argument("--out", type=Path, metavar="DIR", default=Path("benchmarks/results"))

@@ -12,11 +12,13 @@ from poster_ada.files import write_atomically
 from poster_ada.palette import NEUTRAL_COLOUR
 from poster_ada.paper import figures
 
-PARTS = ("limit", "inference", "training", "busy", "agreement", "data", "checkpoint")
+PARTS = ("limit", "inference", "training", "busy", "agreement", "data", "checkpoint", "peers")
 COLUMNS = ("part", "model", "batch", "way", "rate", "low", "high", "unit", "gain", "share_of_limit", "peak_mib",
-           "rafdb_epoch_seconds", "faces", "agreement", "largest_difference")
+           "rafdb_epoch_seconds", "faces", "accuracy", "accuracy_low", "accuracy_high", "macro_f1",
+           "agreement", "largest_difference")
 FORMATS = {"rate": "{:.4g}", "low": "{:.4g}", "high": "{:.4g}", "gain": "{:.2f} x", "share_of_limit": "{:.0%}",
            "peak_mib": "{:.0f}", "rafdb_epoch_seconds": "{:.0f}", "batch": "{:.0f}", "faces": "{:.0f}",
+           "accuracy": "{:.1%}", "accuracy_low": "{:.1%}", "accuracy_high": "{:.1%}", "macro_f1": "{:.1%}",
            "agreement": "{:.2%}", "largest_difference": "{:.2g}"}
 WAYS = {"plain": NEUTRAL_COLOUR, "float32": "#56B4E9", "default": "#0072B2", "compiled": "#009E73",
         "cuda-graph": "#CC79A7", "openvino-bfloat16": "#E69F00", "openvino-int8": "#D55E00"}

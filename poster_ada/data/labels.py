@@ -37,8 +37,9 @@ def expression_of(word: str) -> str | None:
 
 
 def class_meaning(name: str) -> str:
-    """What a class name stands for: the same for `Happiness` and `happy`, the name itself where it is no expression."""
-    return expression_of(name) or name
+    """What a class name stands for: the same for `Happiness` and `happy`; the name itself, in small letters, where it
+    is no expression."""
+    return expression_of(name) or name.strip().casefold()
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from poster_ada.data.labels import expression_of
+from poster_ada.data.labels import class_meaning
 from poster_ada.data.splits import FaceSplit
 from poster_ada.errors import InputError
 
@@ -74,7 +74,7 @@ def match_classes(model_classes: Sequence[str], set_classes: Sequence[str]) -> C
     Raises:
         InputError: fewer than two classes are common, or a name stands twice on one side.
     """
-    ours, theirs = ({_meaning(name): place for place, name in enumerate(names)}
+    ours, theirs = ({class_meaning(name): place for place, name in enumerate(names)}
                     for names in (model_classes, set_classes))
     for names, places in ((model_classes, ours), (set_classes, theirs)):
         if len(places) < len(names):
@@ -87,6 +87,3 @@ def match_classes(model_classes: Sequence[str], set_classes: Sequence[str]) -> C
     return ClassMatch(tuple(model_classes), tuple(set_classes), tuple(ours[meaning] for meaning in shared),
                       tuple(theirs[meaning] for meaning in shared))
 
-
-def _meaning(name: str) -> str:
-    return expression_of(name) or name.strip().casefold()
