@@ -111,7 +111,7 @@ class Ferplus:
             if dataset is None:
                 continue
             run = self.final(SEEDS[0]) if dataset is self.data else self.trained(
-                fit_recipe(dataset, "mini", channel_order="RGB"), RUNS / f"on-{slug(trained_on)}", dataset)
+                fit_recipe(dataset, "mini", channel_order="grey"), RUNS / f"on-{slug(trained_on)}", dataset)
             for tested_on, other in sets.items():
                 if other is not None:
                     predictions = predict_split(run.model("best"), other.test, quiet=True)

@@ -101,7 +101,7 @@ def test(args: argparse.Namespace) -> None:
         raise InputError(f"{checkpoint} is a {size} model, not {args.preset}; leave out --preset or set it to {size}.")
     dataset = open_test_set(root, args.classes or (named.num_classes if args.dataset else None),
                             model.config.num_classes, named.family if args.dataset else None)
-    if dataset.channel_order != model.config.channel_order:
+    if "grey" not in (both := {dataset.channel_order, model.config.channel_order}) and len(both) > 1:
         print(f"note: {checkpoint} takes {model.config.channel_order} and gets it; {dataset.name} is usually fed in "
               f"{dataset.channel_order}.", file=sys.stderr)
     device = choose_device(args.device, args.gpu)

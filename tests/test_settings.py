@@ -150,4 +150,4 @@ def test_the_published_flags_are_shown_in_one_spelling():
     for parser in (train.parser(), test_command.parser()):
         text = parser.format_help()
         assert "--batch-size" in text and "--batch_size" not in text and "--modeltype" not in text
-    assert "(default 300; nano 20)" in " ".join(train.parser().format_help().split())
+    assert "(default 300; mini 50; nano 20)" in " ".join(train.parser().format_help().split())

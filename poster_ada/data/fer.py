@@ -48,7 +48,7 @@ class Fer2013(Dataset):
     family = "fer2013"
     looked_for = "fer2013.csv or icml_face_data.csv (FER2013; with fer2013new.csv, FER+)"
     label_files = PIXEL_FILES
-    channel_order = "RGB"
+    channel_order = "grey"
     class_names = FER2013_CLASSES
     published_name = "FER2013"
     published_counts = MappingProxyType({
@@ -90,7 +90,7 @@ class FerPlus(Dataset):
     family = "ferplus"
     looked_for = "FER2013Train/ with FER2013Valid/ and FER2013Test/ (FER+)"
     label_files = (VOTES_FILE,)
-    channel_order = "RGB"
+    channel_order = "grey"
 
     @classmethod
     def recognises(cls, folder: Path) -> bool:

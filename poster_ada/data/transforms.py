@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from poster_ada.channels import CHANNEL_ORDERS
 from poster_ada.data.augmentations import (
     ADAFACE_PROBABILITY,
     AUGMENTATIONS,
@@ -44,6 +45,7 @@ from poster_ada.errors import InputError
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, in RGB order, applied by position even to BGR: the published quirk
 STD = (0.229, 0.224, 0.225)
+BRIGHTNESS = (0.299, 0.587, 0.114)  # of R, G and B: ITU-R BT.601, as Pillow and OpenCV turn colours grey
 
 # The interpolations that AdaFace's augmentation picks from, as far as torch has them (it has no Lanczos on tensors).
 _INTERPOLATIONS = (
@@ -60,7 +62,8 @@ class EvaluationTransform:
     """Resize as Pillow does (bilinear, antialiased, 8 bits), keep the streams' grid, normalise.
 
     image_size: side of the square picture, in pixels; stream_size: side of the grid that both streams see, every
-    (image_size // stream_size)-th row and column of it; channel_order: "BGR" (published RAF-DB) or "RGB" (AffectNet).
+    (image_size // stream_size)-th row and column of it; channel_order: "BGR" (published RAF-DB), "RGB" (AffectNet) or
+    "grey" (FER+).
     """
 
     image_size: int = 224
@@ -70,8 +73,8 @@ class EvaluationTransform:
     def __post_init__(self) -> None:
         if self.stream_size < 1 or self.image_size % self.stream_size:
             raise InputError(f"image_size {self.image_size} is not a multiple of stream_size {self.stream_size}.")
-        if self.channel_order not in ("BGR", "RGB"):
-            raise InputError(f"channel_order is 'BGR' or 'RGB', not {self.channel_order!r}.")
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise InputError(f"channel_order is one of {', '.join(CHANNEL_ORDERS)}, not {self.channel_order!r}.")
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) RGB -> float32 (B, 3, stream_size, stream_size)."""
@@ -87,7 +90,10 @@ class EvaluationTransform:
         grid = images[..., ::self.step, ::self.step]
         if self.channel_order == "BGR":
             grid = grid.flip(1)
-        return F.normalize(F.to_dtype(grid, torch.float32, scale=True), MEAN, STD, inplace=True)
+        values = F.to_dtype(grid, torch.float32, scale=True)
+        if self.channel_order == "grey":
+            values = torch.einsum("bchw,c->bhw", values, values.new_tensor(BRIGHTNESS))[:, None].repeat(1, 3, 1, 1)
+        return F.normalize(values, MEAN, STD, inplace=True)
 
 
 def checked(images: Tensor) -> Tensor:

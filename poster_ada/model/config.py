@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, field, fields
 from math import ceil, prod
 from typing import Any
 
+from poster_ada.channels import CHANNEL_ORDERS
 from poster_ada.errors import InputError
 from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
 from poster_ada.settings import check_settings, setting
 
 HEADS = ("mlp", "adaface", "arcface", "cosface")  # the classes are in heads.py
 NORM_SOURCES = ("embedding", "fused", "pre_norm", "image")
-CHANNEL_ORDERS = ("BGR", "RGB")
 # MobileFaceNet's stages. A row: width, expansion of the first (unskipped) block, of the residual ones, their number,
 # first stride.
 PUBLISHED_STAGES = ((64, 2, 2, 4, 2), (128, 4, 2, 6, 2), (128, 4, 2, 2, 2))
@@ -28,8 +28,9 @@ class PosterConfig:
             `num_classes` names.
     """
 
-    # Input: RGB statistics are applied to channels in this order. Published RAF-DB checkpoints need BGR, AffectNet RGB.
-    channel_order: str = setting("BGR", "order of the colour channels; without it, the face set's published one",
+    # Input: RGB statistics are applied to channels in this order. Published RAF-DB checkpoints need BGR, AffectNet RGB,
+    # those trained on grey pictures see grey ones alone.
+    channel_order: str = setting("BGR", "order of the colour channels, or grey; without it, the face set's own",
                                  choices=CHANNEL_ORDERS)
     image_size: int = setting(224, above=0)
     stream_size: int = setting(112, above=0)  # both streams see every (image_size / stream_size)-th row and column
@@ -128,7 +129,7 @@ PRESETS = {
     ),
     # The size for real faces on two CPU cores: three times as wide as nano where it counts.
     "mini": PosterConfig(
-        channel_order="RGB", image_size=48, stream_size=48, image_widths=(32, 32, 64, 128), image_blocks=(2, 3, 4),
+        channel_order="grey", image_size=48, stream_size=48, image_widths=(32, 32, 64, 128), image_blocks=(2, 3, 4),
         spatial_tokens=True, landmark_stem=16, landmark_stages=((32, 2, 2, 2, 2), (64, 4, 2, 3, 2)), grid=6,
         embed_dim=96, depth=2, num_heads=4,
     ),

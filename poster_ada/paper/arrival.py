@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from poster_ada.channels import COLOUR_ORDERS
 from poster_ada.checkpoints.create import load_checkpoint
 from poster_ada.checkpoints.names import RAFDB_FILE
 from poster_ada.data.layouts import Dataset
@@ -23,7 +24,7 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.predict import predict_with_embeddings
 from poster_ada.evaluation.predictions import write_predictions
 from poster_ada.evaluation.protocol import LABEL_MARGIN_BATCH
-from poster_ada.model.config import CHANNEL_ORDERS, size_name
+from poster_ada.model.config import size_name
 from poster_ada.model.poster import Poster
 from poster_ada.paper.reported import published_log, reported_results
 
@@ -95,7 +96,7 @@ def measure(
         raise InputError(f"{path} has other classes than RAF-DB ({', '.join(own.class_names)}); test it with "
                          "python -m poster_ada.test.")
     accuracy, label_margin = {}, {}
-    for order in CHANNEL_ORDERS:
+    for order in COLOUR_ORDERS:
         model.config = replace(own, channel_order=order)
         table, embeddings = predict_with_embeddings(
             model, dataset.test, device, batch_size=batch_size, precision=precision, quiet=quiet)

@@ -298,3 +298,16 @@ def test_warp_moves_a_point_where_its_similarity_says():
     start = torch.tensor([columns[70, 30], rows[70, 30]])
     expected = (similarity[:, :, :2] @ start) + similarity[:, :, 2]
     assert (centre - expected).abs().max() < 1 / 101  # half a pixel
+
+
+def test_grey_input_is_the_brightness_and_grey_pictures_pass_unchanged():
+    colour = torch.randint(256, (4, 3, 48, 48), dtype=torch.uint8)
+    grey = colour[:, :1].expand(-1, 3, -1, -1)
+    of_grey, as_colour = (EvaluationTransform(48, 48, order)(grey) for order in ("grey", "RGB"))
+    torch.testing.assert_close(of_grey, as_colour, atol=1e-5, rtol=0)
+    found = EvaluationTransform(48, 48, "grey")(colour)
+    unscaled = found * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+    by_pillow = torch.stack([torch.from_numpy(np.array(Image.fromarray(face.permute(1, 2, 0).numpy()).convert("L")))
+                             for face in colour])
+    for channel in range(3):
+        assert (255 * unscaled[:, channel] - by_pillow).abs().max() <= 0.6  # Pillow rounds to whole levels
