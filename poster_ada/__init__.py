@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from poster_ada.model.config import PRESETS as PRESETS
     from poster_ada.model.config import PosterConfig as PosterConfig
     from poster_ada.model.poster import Poster as Poster
+    from poster_ada.recognition.recognizer import Recognizer as Recognizer
     from poster_ada.training.recipe import TrainConfig as TrainConfig
     from poster_ada.training.recipe import fit_recipe as fit_recipe
     from poster_ada.training.runs import Run as Run
@@ -47,6 +48,7 @@ _HOMES = {
     "evaluation.predict": ("predict_split",),
     "model.config": ("PRESETS", "PosterConfig"),
     "model.poster": ("Poster",),
+    "recognition.recognizer": ("Recognizer",),
     "training.recipe": ("TrainConfig", "fit_recipe"),
     "training.runs": ("Run",),
 }

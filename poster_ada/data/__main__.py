@@ -1,4 +1,4 @@
-"""Check a face set, or fetch one: `python -m poster_ada.data check ROOT`, `python -m poster_ada.data fetch faces`."""
+"""Check a face set, fetch one, or measure where its faces lie: `python -m poster_ada.data check ROOT`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ def parser() -> CommandParser:
     fetch.add_argument("--source", type=Path, help="folder of the unpacked archive (images/, data/legend.csv)")
     fetch.add_argument("--cap", type=int, default=750, help="most faces of Happiness and of Neutral each; 0 keeps all "
                        "(default: %(default)s)")
+    template = commands.add_parser("template", help="measure where a set has its faces' eyes, nose and mouth, so that "
+                                   "photographs can be aligned as a model trained on it expects")
+    template.add_argument("root", type=Path, help="folder of the set")
+    template.add_argument("--detector", metavar="FILE", help="the face detector's file, instead of downloading it")
+    template.add_argument("--checkpoint", metavar="FILE", help="a .safetensors of this project, trained on this set, "
+                          "to write the template into; its weights stay as they are")
     return flags
 
 
@@ -41,6 +47,11 @@ def parser() -> CommandParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line of the data package."""
     given = parser().parse_args(argv)
+    if given.command == "template":
+        from poster_ada.recognition.template import report_template
+
+        report_template(given.root, given.detector, given.checkpoint)
+        return
     from poster_ada.data.check import check_dataset
     from poster_ada.data.datasets import open_dataset
     from poster_ada.data.fetch import URL, fetch_faces

@@ -23,10 +23,10 @@ TIMEOUT = 30  # seconds without a byte
 LARGEST_MEMBER = 32 << 20  # bytes; a face is 350 x 350 pixels
 
 
-def download(url: str, target: Path) -> Path:
+def download(url: str, target: Path, flag: str = "--archive") -> Path:
     """Fetch `url` into `target`, which appears only when complete; a broken download continues where it stopped.
 
-    Raises InputError if the server cannot be reached, refuses, or stops early.
+    Raises InputError if the server cannot be reached, refuses, or stops early; `flag` is what takes the file instead.
     """
     if target.is_file():
         return target
@@ -54,12 +54,12 @@ def download(url: str, target: Path) -> Path:
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing follows what is there, so that is not the beginning of this file
             part.unlink()
-            return download(url, target)
+            return download(url, target, flag)
         raise InputError(f"{url} answered {error.code} {error.reason}; download it in a browser and give the file with "
-                         "--archive.") from None
+                         f"{flag}.") from None
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise InputError(f"{url} could not be downloaded ({getattr(error, 'reason', error)}); check the network and "
-                         "run the same command again, or download it elsewhere and give the file with --archive."
+                         f"run the same command again, or download it elsewhere and give the file with {flag}."
                          ) from None
     os.replace(part, target)
     tag.unlink(missing_ok=True)

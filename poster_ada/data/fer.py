@@ -199,8 +199,8 @@ def _by_majority(
     others = np.setdiff1d(np.arange(len(VOTES)), columns)
     leads = table[:, columns].max(1) > table[:, others].max(1)
     for name, chosen in ({split: wanted} | ({"voted": leads} if split == "train" else {})).items():
-        if len(rows := np.flatnonzero(chosen)):
-            setattr(dataset, name, faces_of([found[row][0] for row in rows], rows.tolist(), table[rows][:, columns]))
+        if rows := np.flatnonzero(chosen).tolist():
+            setattr(dataset, name, faces_of([found[row][0] for row in rows], rows, table[rows][:, columns]))
 
 
 _Row = tuple[str, str, str, np.ndarray]  # where (for messages), split, picture ("" where there is none), votes (10,)

@@ -84,8 +84,8 @@ def make_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch
     if config.optimizer == "adam":
         return torch.optim.Adam(parameters, config.lr, fused=True)
     matrices, others = ([p for p in parameters if (p.ndim > 1) is wanted] for wanted in (True, False))
-    return torch.optim.AdamW([{"params": matrices}, {"params": others, "weight_decay": 0.0}], config.lr,
-                             weight_decay=config.weight_decay, fused=True)
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay, fused=True)
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -100,7 +100,7 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
 def averaged(model: Poster, weight: float) -> AveragedModel:
     """An exponential average of `model`, buffers included, that forgets its random start at first (Polyak averaging;
     Tarvainen, Valpola 2017, arXiv 1703.01780)."""
-    def update(average: Any, current: Any, steps: Tensor) -> None:
+    def update(average: Any, current: Any, steps: Tensor | int) -> None:
         kept = min(weight, (1 + int(steps)) / (10 + int(steps)))
         if average[0].is_floating_point():
             torch._foreach_lerp_(average, current, 1 - kept)
@@ -332,8 +332,9 @@ def train(
             loader.set_epoch(epoch)
             seed_epoch(config.seed, epoch, accelerator.process_index)
             started = time.perf_counter()
-            row = {"epoch": epoch + 1, "lr": learning_rate(config, max(epoch, config.warmup)),
-                   **train_epoch(objective, loader, sam, accelerator, dtype, bar, average)}
+            row: dict[str, Any] = {
+                "epoch": epoch + 1, "lr": learning_rate(config, max(epoch, config.warmup)),
+                **train_epoch(objective, loader, sam, accelerator, dtype, bar, average)}
             row["images_per_second"] = round(epoch_faces / (time.perf_counter() - started), 1)
             if main:
                 row |= validate(kept, selection, config, device_here)

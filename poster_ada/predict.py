@@ -1,0 +1,177 @@
+"""Recognise your own pictures and videos: `python -m poster_ada.predict photo.jpg`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from poster_ada.checkpoints.names import SHIPPED
+from poster_ada.devices import DEVICES
+from poster_ada.errors import InputError, command
+from poster_ada.flags import CommandParser
+from poster_ada.model.precision import PRECISIONS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from poster_ada.recognition.recognizer import Recognizer
+
+TABLE = "predictions.csv"
+SHOWN_ROWS = 20
+MANNERS = ("Labels are what annotators saw in a picture, not what a person feels; not for judging people. Everything "
+           "stays on this machine.")
+
+
+def parser() -> CommandParser:
+    """Command line."""
+    p = CommandParser(
+        "predict", description="Find the faces in pictures and videos, align them as the checkpoint expects, and name "
+        f"their expressions. Writes {TABLE} and annotated copies. {MANNERS}",
+        epilog="Faces are found by the YuNet detector (232 kB, MIT), downloaded at first use into the user's cache "
+        "folder for poster-ada; where there is no network: python -m poster_ada.download detector elsewhere, and "
+        "--detector FILE here. Example: python -m poster_ada.predict photo.jpg holiday/ --out out")
+    p.add_argument("sources", nargs="*", metavar="SOURCE", help="pictures, folders (searched to any depth), patterns "
+                   "('*.jpg') or videos")
+    p.add_argument("-c", "--checkpoint", default=next(iter(SHIPPED)), metavar="FILE", help=".safetensors or .pth, or "
+                   f"{', '.join(SHIPPED)}, which comes with the package (default)")
+    p.add_argument("--out", default="runs/predict", metavar="DIR", help="where to write (default runs/predict)")
+    p.add_argument("--crop", choices=("auto", "detect", "none"), default="auto", help="detect finds faces; none takes "
+                   "pictures that are faces already whole; auto finds them, and takes a picture whole that has none "
+                   "and is hardly larger than a face crop (default auto)")
+    p.add_argument("--min-score", type=float, metavar="S", help="least score of a detection, 0..1 (default 0.6)")
+    p.add_argument("--detector", metavar="FILE", help="the detector's file, instead of downloading it")
+    p.add_argument("--explain", action="store_true", help="also write where Grad-CAM says each stream looked")
+    p.add_argument("--no-pictures", action="store_true", help="write the table alone")
+    p.add_argument("--json", action="store_true", help="print one JSON object per face instead of a table")
+    p.add_argument("--webcam", type=int, nargs="?", const=0, metavar="N", help="live, from camera N (default 0); "
+                   "Ctrl-C or q ends it")
+    p.add_argument("--device", choices=DEVICES, default="auto", help="cpu to leave GPUs alone (default auto)")
+    p.add_argument("--gpu", metavar="0", help="GPU to use (default: the first, or the CPU)")
+    p.add_argument("--precision", choices=PRECISIONS, default="float32", help="default float32")
+    p.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+    return p
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line. The exit status is 1 where a file could not be read; the others are done all the same."""
+    args = parser().parse_args(argv)
+    if not args.sources and args.webcam is None:
+        raise InputError("no picture was named; give pictures, folders or a video, or --webcam.")
+    if args.min_score is not None and not 0 <= args.min_score <= 1:
+        raise InputError(f"--min-score is {args.min_score}; it must lie in 0..1.")
+    from poster_ada.recognition.sources import files_of
+
+    files = files_of(args.sources) if args.sources else []  # a name that is not there is told before anything is loaded
+    from poster_ada.devices import choose_device
+    from poster_ada.recognition.detector import LEAST_SCORE
+    from poster_ada.recognition.recognizer import Recognizer
+
+    recognizer = Recognizer(
+        args.checkpoint, crop=args.crop, device=str(choose_device(args.device, args.gpu)), precision=args.precision,
+        detector=args.detector, least_score=LEAST_SCORE if args.min_score is None else args.min_score)
+    if recognizer.note:
+        print(f"note: {recognizer.note}", file=sys.stderr)
+    if args.webcam is not None:
+        from poster_ada.recognition.camera import show_live
+
+        show_live(recognizer, args.webcam)
+        return 0
+    out = Path(args.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / TABLE).open("w", encoding="utf-8", newline="") as table:
+            return recognise(recognizer, files, out, table, args)
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{error.filename or out} cannot be written ({error.strerror}); choose another --out."
+                         ) from None
+
+
+def recognise(recognizer: Recognizer, files: list[Path], out: Path, table: TextIO, args: Namespace) -> int:
+    """Every file in turn, its rows written as soon as they are known; returns the exit status."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    from poster_ada.recognition.recognizer import POINTS
+    from poster_ada.recognition.sources import is_video
+    from poster_ada.recognition.video import PROGRESS_AFTER, plot_over_time, recognise_video
+
+    quiet, shown, broken = args.quiet, [], 0
+    names, timed = annotated_names(files), any(map(is_video, files))
+    with tqdm(files, unit="file", desc="recognising", disable=quiet or len(files) == 1, delay=PROGRESS_AFTER,
+              leave=False) as bar:
+        for path in bar:
+            try:
+                if is_video(path):
+                    copy = None if args.no_pictures else (out / names[path]).with_suffix(".mp4")
+                    frames = []
+                    for rows in recognise_video(recognizer, path, copy, quiet):
+                        rows["file"] = str(path)
+                        write_rows(rows.drop(columns=[*POINTS]), table, args.json)
+                        frames.append(rows)
+                    whole = pd.concat(frames, ignore_index=True)
+                    if copy is not None:
+                        plot_over_time(whole, copy.with_suffix(".png"))
+                    shown.append(whole.groupby("track").head(1))
+                else:
+                    rows = recognizer(path)
+                    if timed:  # one table has one header
+                        rows.insert(1, "time", None)
+                        rows.insert(2, "track", None)
+                    write_rows(rows.drop(columns=[*POINTS]), table, args.json)
+                    save_pictures(recognizer, path, rows, out / names[path], args)
+                    shown.append(rows)
+            except InputError as error:
+                broken += 1
+                tqdm.write(f"error: {error}", file=sys.stderr)
+    if shown and not quiet and not args.json:
+        print(short_table(pd.concat(shown, ignore_index=True), len(files)))
+        print(f"Everything is in {out}.")
+    return 1 if broken else 0
+
+
+def write_rows(rows: pd.DataFrame, table: TextIO, as_json: bool) -> None:
+    """Add rows to the table, which is up to date after every file or frame; and print them, if asked."""
+    rows.to_csv(table, index=False, header=table.tell() == 0, float_format="%.6g", lineterminator="\n")
+    table.flush()
+    if as_json:
+        for row in json.loads(rows.to_json(orient="records")):
+            print(json.dumps(row, ensure_ascii=False), flush=True)
+
+
+def annotated_names(files: Sequence[Path]) -> dict[Path, str]:
+    """For every file a name of its own for its annotated copy."""
+    names: dict[Path, str] = {}
+    for path in files:
+        stem, number = path.stem, 1
+        while (name := f"{stem}{'' if number == 1 else f'-{number}'}.jpg") in names.values():
+            number += 1
+        names[path] = name
+    return names
+
+
+def save_pictures(recognizer: Recognizer, path: Path, rows: pd.DataFrame, copy: Path, args: Namespace) -> None:
+    """The annotated copy of a picture, and its explanation where it is asked for."""
+    if args.no_pictures:
+        return
+    recognizer.draw(path, rows).save(copy, quality=92)
+    if args.explain and (rows["face"] > 0).any():
+        recognizer.explain(path, rows).save(copy.with_name(f"{copy.stem}-explained.png"))
+
+
+def short_table(rows: pd.DataFrame, files: int) -> str:
+    """The first rows for the eye, and how many faces there were."""
+    short = rows.head(SHOWN_ROWS)
+    shown = short[["file", "face", "prediction"]].assign(confidence=short["confidence"].map(
+        lambda value: "" if value != value else f"{value:.0%}"))
+    faces, left = int((rows["face"] > 0).sum()), len(rows) - len(short)
+    return shown.to_string(index=False) + (f"\n... and {left} more rows" if left else "") + (
+        f"\n{faces} face{'' if faces == 1 else 's'} in {files} file{'' if files == 1 else 's'}")
+
+
+if __name__ == "__main__":
+    main()

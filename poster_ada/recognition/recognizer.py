@@ -1,0 +1,191 @@
+"""From pictures to a table of faces and their expressions.
+
+    recognizer = poster_ada.Recognizer("mini-ferplus")
+    faces = recognizer("photo.jpg")
+    recognizer.draw("photo.jpg", faces).save("photo-annotated.jpg")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from poster_ada.checkpoints.create import load_checkpoint
+from poster_ada.checkpoints.names import checkpoint_path
+from poster_ada.data.pictures import decode, in_8_bits
+from poster_ada.data.resize import resize_exactly
+from poster_ada.data.transforms import EvaluationTransform
+from poster_ada.devices import choose_device
+from poster_ada.errors import InputError
+from poster_ada.evaluation.predictions import probability_columns
+from poster_ada.model.fast import prediction_copy
+from poster_ada.recognition.alignment import RAFDB_ESTIMATE, aligned
+from poster_ada.recognition.detector import LEAST_SCORE, Detection, FaceDetector
+from poster_ada.recognition.drawing import annotated
+
+DEFAULT_CHECKPOINT = "mini-ferplus"
+CROPS = ("auto", "detect", "none")
+HARDLY_LARGER = 1.5  # times the model's input: up to this size a picture without a found face is a face crop itself
+POINTS = tuple(f"{name}_{axis}" for name in ("right_eye", "left_eye", "nose", "right_mouth", "left_mouth")
+               for axis in "xy")
+PLACE = ("file", "face", "x", "y", "width", "height", "score")
+BATCH = 32
+MOST_EXPLAINED = 6  # faces of a picture
+NO_FACE = "no face"
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+
+
+class Face(NamedTuple):
+    """A face to be recognised: its crop, uint8 (S, S, 3), and where it was found (None: the whole picture is taken)."""
+
+    crop: np.ndarray
+    found: Detection | None
+
+
+class Recognizer:
+    """Finds faces, aligns them as the checkpoint expects, and names their expressions.
+
+    Args:
+        checkpoint: a file, or the name of one that comes with the package.
+        crop: "detect" finds faces; "none" takes pictures that are faces already whole; "auto" finds faces, and takes a
+            picture whole where there is none and it is hardly larger than a face crop.
+        device: see devices.py.
+        precision: "float32", "bfloat16", or "auto" (see model/precision.py).
+        detector: the detector's file, where it should not be downloaded.
+        least_score: detections with a lower score are left out, 0..1.
+
+    Raises:
+        InputError: no such checkpoint, device or way to crop; or the detector's file cannot be had.
+    """
+
+    def __init__(
+        self, checkpoint: str | Path = DEFAULT_CHECKPOINT, crop: str = "auto", device: str = "auto",
+        precision: str = "float32", detector: str | Path | None = None, least_score: float = LEAST_SCORE,
+    ) -> None:
+        if crop not in CROPS:
+            raise InputError(f"crop {crop!r} is unknown; choose one of {', '.join(CROPS)}.")
+        self.checkpoint, self.crop = checkpoint_path(checkpoint), crop
+        self.device = choose_device(device)
+        self.model = load_checkpoint(self.checkpoint).to(self.device)
+        self.fast = prediction_copy(self.model, precision)
+        c = self.model.config
+        self.class_names = c.class_names
+        self.transform = EvaluationTransform(c.image_size, c.stream_size, c.channel_order)
+        self.template = self.model.face_template or RAFDB_ESTIMATE
+        self.detector = None if crop == "none" else FaceDetector(detector, least_score)
+
+    @property
+    def note(self) -> str | None:
+        """What a user should know about the alignment, if anything."""
+        if self.detector is None or self.model.face_template is not None:
+            return None
+        return (f"{self.checkpoint.name} does not say where it expects a face's points, so an estimate for RAF-DB is "
+                "used; measure them on the faces it was trained on: python -m poster_ada.data template ROOT")
+
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> pd.DataFrame:
+        """Recognise every face of one picture or of many, the largest of each picture first.
+
+        Args:
+            pictures: paths, PIL images, uint8 arrays (H, W, 3) RGB or (H, W), uint8 tensors (3, H, W), or a list.
+
+        Returns:
+            One row per face, in the pictures' order: `file` (its path, or its number in the list), `face` (from 1),
+            box `x`, `y`, `width`, `height` and the five points in pixels, detection `score`, `prediction`,
+            `confidence`, feature `norm`, and `p_<class>` for every class. A picture without a face has one row with
+            face 0 and the prediction "no face". A picture that was taken whole has its own edges as box, and no score.
+
+        Raises:
+            InputError: a picture cannot be read, or is of another kind.
+        """
+        many: list[Any] = list(pictures) if isinstance(pictures, list | tuple) else [pictures]
+        names = [str(each) if isinstance(each, str | os.PathLike) else str(number) for number, each in enumerate(many)]
+        images = [as_array(each) for each in many]
+        return self.table(names, [image.shape[:2] for image in images], [self.faces_of(image) for image in images])
+
+    def faces_of(self, image: np.ndarray) -> list[Face]:
+        """The faces of uint8 (H, W, 3), aligned; empty where there is none."""
+        side = self.model.config.image_size
+        if self.detector is not None:
+            if found := self.detector.detect(image):
+                return [Face(aligned(image, each.points, self.template, side), each) for each in found]
+            if self.crop == "detect" or max(image.shape[:2]) > HARDLY_LARGER * side:
+                return []
+        whole = torch.from_numpy(image).permute(2, 0, 1)[None]
+        return [Face(resize_exactly(whole, side)[0].permute(1, 2, 0).numpy(), None)]
+
+    def recognise(self, crops: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (S, S, 3) each -> probabilities (N, C) and feature norms (N,)."""
+        probabilities, norms = [np.zeros((0, len(self.class_names)))], [np.zeros(0)]
+        for start in range(0, len(crops), BATCH):
+            batch = torch.from_numpy(np.stack(crops[start:start + BATCH])).permute(0, 3, 1, 2).to(self.device)
+            with torch.inference_mode():
+                features = self.fast.forward_features(self.transform(batch))
+                logits = self.fast.forward_head(features)
+            probabilities.append(logits.double().softmax(1).cpu().numpy())
+            norms.append(features.norm.double().cpu().numpy())
+        return np.concatenate(probabilities), np.concatenate(norms)
+
+    def table(
+        self, names: Sequence[str], sizes: Sequence[tuple[int, int]], found: Sequence[Sequence[Face]]
+    ) -> pd.DataFrame:
+        """The table of `__call__`, of pictures whose names, (height, width) and faces are these."""
+        probabilities, norms = self.recognise([face.crop for faces in found for face in faces])
+        rows: list[dict[str, Any]] = []
+        columns, place = probability_columns(self.class_names), 0
+        for name, (height, width), faces in zip(names, sizes, found, strict=True):
+            if not faces:
+                rows.append({"file": name, "face": 0, "prediction": NO_FACE})
+            for number, face in enumerate(faces, 1):
+                p = probabilities[place]
+                row: dict[str, Any] = {"file": name, "face": number, "x": 0.0, "y": 0.0, "width": float(width),
+                                       "height": float(height)}
+                if face.found:
+                    row |= dict(zip(("x", "y", "width", "height"), face.found.box, strict=True))
+                    row |= dict(zip(POINTS, face.found.points.ravel().tolist(), strict=True))
+                    row["score"] = face.found.score
+                rows.append(row | {"prediction": self.class_names[p.argmax()], "confidence": p.max(),
+                                   "norm": norms[place], **dict(zip(columns, p, strict=True))})
+                place += 1
+        return pd.DataFrame(rows, columns=[*PLACE, *POINTS, "prediction", "confidence", "norm", *columns])
+
+    def draw(self, image: Picture, faces: pd.DataFrame) -> Image.Image:
+        """The picture with a box, the expression and its probability for every row of its table."""
+        return annotated(as_array(image), faces)
+
+    def explain(self, image: Picture, faces: pd.DataFrame) -> Image.Image:
+        """The annotated picture, and below it every face with the heat of Grad-CAM on both streams."""
+        from poster_ada.recognition.explained import explained
+
+        pixels, shown = as_array(image), faces[faces["face"] > 0].head(MOST_EXPLAINED)
+        crops = [face.crop for face in self.faces_of(pixels)]
+        inputs = [self.transform(torch.from_numpy(crop).permute(2, 0, 1)[None].to(self.device)) for crop in crops]
+        classes = [self.class_names.index(name) for name in shown["prediction"]]
+        return explained(self.model, annotated(pixels, faces), list(zip(crops, inputs, classes, strict=False)))
+
+
+def as_array(picture: Picture) -> np.ndarray:
+    """Any picture as uint8 (H, W, 3), RGB. Raises InputError if it is none."""
+    if isinstance(picture, str | os.PathLike):
+        return decode(picture)
+    if isinstance(picture, Image.Image):
+        return np.array(in_8_bits(picture, "the picture"))
+    values = picture.detach().cpu().numpy() if isinstance(picture, Tensor) else picture
+    if isinstance(picture, Tensor) and values.ndim == 3 and values.shape[0] in (1, 3):
+        values = values.transpose(1, 2, 0)
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        values = values[..., None]
+    if not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.ndim != 3 or (
+            values.shape[2] not in (1, 3) or not values.size):
+        found = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}".strip()
+        raise InputError("a picture is a path, a PIL image, a uint8 array (H, W, 3) or (H, W), or a uint8 tensor "
+                         f"(3, H, W), not {found}.")
+    return np.ascontiguousarray(values if values.shape[2] == 3 else values.repeat(3, 2))

@@ -1,0 +1,102 @@
+"""Frames of a video or a camera, their faces and tracks, an annotated copy, and probabilities over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from poster_ada.errors import InputError
+from poster_ada.files import write_atomically
+from poster_ada.recognition.recognizer import Recognizer
+from poster_ada.recognition.tracks import Tracks
+
+USUAL_RATE = 25.0  # frames a second, where a file does not say
+PROGRESS_AFTER = 5.0  # seconds
+
+
+def frames_of(path: Path) -> Iterator[tuple[float, np.ndarray]]:
+    """Time stamp in seconds and uint8 (H, W, 3) RGB of every frame.
+
+    Raises:
+        InputError: the file cannot be read as a video, or has no frame.
+    """
+    capture = cv2.VideoCapture(str(path))
+    try:
+        rate, count = capture.get(cv2.CAP_PROP_FPS) or USUAL_RATE, 0
+        while True:
+            more, frame = capture.read()
+            if not more:
+                break
+            yield count / rate, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            count += 1
+        if not count:
+            raise InputError(f"{path} is not a video that can be read here, or has no frame; save it again, as .mp4.")
+    finally:
+        capture.release()
+
+
+def length_of(path: Path) -> tuple[int, float]:
+    """How many frames a video says it has (0: it does not say), and how many a second."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))), capture.get(cv2.CAP_PROP_FPS) or USUAL_RATE
+    finally:
+        capture.release()
+
+
+def recognise_video(
+    recognizer: Recognizer, path: Path, copy: Path | None, quiet: bool = False
+) -> Iterator[pd.DataFrame]:
+    """The table of every frame, with `time` in seconds and `track`, the same number for the same face.
+
+    Args:
+        copy: where an annotated copy goes (.mp4); None for none.
+    """
+    tracks, writer = Tracks(), None
+    said, rate = length_of(path)
+    bar = tqdm(total=said or None, unit="frame", desc=path.name, disable=quiet, delay=PROGRESS_AFTER, leave=False)
+    try:
+        with bar:
+            number = 0
+            for number, (time, image) in enumerate(frames_of(path), 1):
+                faces = recognizer.faces_of(image)
+                table = recognizer.table([path.name], [image.shape[:2]], [faces])
+                table.insert(1, "time", round(time, 3))
+                boxes = [tuple(row) for row in table.loc[table["face"] > 0, ["x", "y", "width", "height"]].to_numpy()]
+                table.insert(2, "track", tracks.number(number, boxes) or [0])
+                if copy is not None:
+                    if writer is None:
+                        copy.parent.mkdir(parents=True, exist_ok=True)
+                        writer = cv2.VideoWriter(str(copy), cv2.VideoWriter.fourcc(*"mp4v"), rate, image.shape[1::-1])
+                    writer.write(cv2.cvtColor(np.asarray(recognizer.draw(image, table)), cv2.COLOR_RGB2BGR))
+                yield table
+                bar.update()
+        if said and number < said - 1:
+            tqdm.write(f"note: {path} ends after {number} of {said} frames.")
+    finally:
+        if writer is not None:
+            writer.release()
+
+
+def plot_over_time(table: pd.DataFrame, path: Path) -> None:
+    """Probabilities of the face that is seen most, over the time of a video's table."""
+    from matplotlib import pyplot as plt
+
+    seen = table[table["track"] > 0]
+    if seen.empty:
+        return
+    longest = seen[seen["track"] == seen["track"].mode().iloc[0]]
+    fig, axis = plt.subplots(figsize=(7, 2.8), layout="constrained")
+    names = [column for column in table if column.startswith("p_")]
+    axis.stackplot(longest["time"], longest[names].to_numpy(float).T, labels=[name[2:] for name in names],
+                   colors=plt.colormaps["cividis"](np.linspace(0, 1, len(names))), edgecolor="white", linewidth=0.5)
+    axis.set(xlabel="seconds", ylabel="probability", ylim=(0, 1), xlim=(longest["time"].min(), longest["time"].max()),
+             title=f"track {longest['track'].iloc[0]}")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, reverse=True)
+    write_atomically(path, lambda temporary: fig.savefig(temporary, format="png", dpi=150))
+    plt.close(fig)
