@@ -55,13 +55,11 @@ def test_every_face_of_the_contact_sheet_is_found_the_largest_first(detector):
 
 
 def test_boxes_count_the_pixels_of_a_large_photograph(detector):
-    small = Image.open(SHEET).convert("RGB").crop((150, 0, 450, 300))
-    plain = FaceDetector(detector).detect(np.array(small))
-    large = FaceDetector(detector).detect(np.array(small.resize((3000, 3000), Image.Resampling.BICUBIC)))
-    assert 1 < len(plain) <= len(large)
-    for face in (face for face in plain if face.score > 0.85):
-        nearest = min(large, key=lambda other: np.abs(np.array(other.box) / 10 - face.box).sum())
-        np.testing.assert_allclose(np.array(nearest.box) / 10, face.box, atol=8)
+    sheet = Image.open(SHEET).convert("RGB")
+    plain = FaceDetector(detector).detect(np.array(sheet))
+    large = FaceDetector(detector).detect(np.array(sheet.resize((3 * sheet.width, 3 * sheet.height))))
+    distances = [min(np.abs(np.array(other.box) / 3 - face.box).max() for other in large) for face in plain]
+    assert sum(distance < 8 for distance in distances) > 75  # of 84; a few are too small once scaled down
 
 
 def test_a_close_up_is_found(detector):

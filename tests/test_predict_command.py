@@ -1,0 +1,224 @@
+"""`python -m poster_ada.predict`: the table, the copies, the exit status, and odd files of all kinds."""
+
+import errno
+import io
+import json
+import struct
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from photographs import TEMPLATE, Scripted
+from PIL import Image
+
+import poster_ada.predict as predict
+from poster_ada.checkpoints.create import create_model
+from poster_ada.checkpoints.own import save_checkpoint
+from poster_ada.recognition.recognizer import Recognizer
+
+BOX = (30, 20, 60, 70)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(3)
+    model = create_model("nano")
+    model.face_template = TEMPLATE
+    path = tmp_path_factory.mktemp("checkpoint") / "nano.safetensors"
+    save_checkpoint(model, path)
+    return path
+
+
+@pytest.fixture
+def run(checkpoint, tmp_path, monkeypatch, capsys):
+    """Runs the command with a detector that finds one face everywhere; gives the exit status, table, stdout, stderr."""
+    monkeypatch.setattr("poster_ada.recognition.recognizer.FaceDetector", lambda *_: Scripted(BOX))
+
+    def go(*words):
+        with pytest.raises(SystemExit) as stopped:
+            predict.main([*map(str, words), "-c", str(checkpoint), "--out", str(tmp_path / "out")])
+        path = tmp_path / "out" / "predictions.csv"
+        table = pd.read_csv(path) if path.is_file() and path.stat().st_size else None
+        printed = capsys.readouterr()
+        return stopped.value.code, table, printed.out, printed.err
+
+    return go
+
+
+def noise(height=120, width=160, seed=1):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_one_picture(run, tmp_path):
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    code, table, out, err = run(tmp_path / "photo.png")
+    assert code == 0 and err == ""
+    assert table.columns.to_list() == [
+        "file", "face", "x", "y", "width", "height", "score", "prediction", "confidence", "norm", "p_surprise",
+        "p_fear", "p_disgust", "p_happiness", "p_sadness", "p_anger", "p_neutral"]
+    assert table.loc[0, ["face", "x", "y", "width", "height", "score"]].to_list() == [1, *BOX, 0.9]
+    assert table["file"].item() == str(tmp_path / "photo.png") and "1 face in 1 file" in out
+    copy = np.array(Image.open(tmp_path / "out" / "photo.jpg"))
+    assert copy.shape == (120, 160, 3) and np.abs(copy.astype(int) - noise()).max() > 50
+
+
+def test_a_folder_with_one_broken_picture_does_the_others(run, tmp_path):
+    for number in range(3):
+        (tmp_path / "in" / str(number)).mkdir(parents=True)
+        Image.fromarray(noise(seed=number)).save(tmp_path / "in" / str(number) / "photo 사진.png")
+    (tmp_path / "in" / "1" / "photo 사진.png").write_bytes(b"text")
+    code, table, out, err = run(tmp_path / "in")
+    assert code == 1 and len(table) == 2
+    assert err.count("error:") == 1 and "photo 사진.png is not a picture (4 bytes)" in err
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.jpg")) == ["photo 사진-3.jpg", "photo 사진.jpg"]
+
+
+def tiff16(path):
+    Image.fromarray((np.arange(128 * 128).reshape(128, 128) * 4).astype(np.uint16)).save(path)
+
+
+def animated(path):
+    frames = [Image.fromarray(noise(seed=seed)) for seed in range(3)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def truncated(path):
+    content = io.BytesIO()
+    Image.fromarray(noise()).save(content, "JPEG")
+    path.write_bytes(content.getvalue()[:900])
+
+
+GOOD = {
+    "grey.png": lambda path: Image.fromarray(noise()[..., 0]).save(path), "deep.png": tiff16, "animated.gif": animated,
+    "print.jpg": lambda path: Image.fromarray(noise()).convert("CMYK").save(path),
+    "glass.png": lambda path: Image.fromarray(np.dstack((noise(), noise()[..., 0]))).save(path),
+    "wide.png": lambda path: Image.fromarray(noise(100, 20000)).save(path),
+    "a b 'c' 한글.jpeg": lambda path: Image.fromarray(noise()).save(path),
+}
+BAD = {
+    "cut.jpg": (truncated, "cut.jpg does not decode fully"),
+    "empty.jpg": (lambda path: path.touch(), "is not a picture"),
+    "text.jpg": (lambda path: path.write_text("hello", encoding="utf-8"), "text.jpg is not a picture"),
+    "empty.mp4": (lambda path: path.touch(), "empty.mp4 is not a video that can be read here"),
+    "text.mp4": (lambda path: path.write_text("hello", encoding="utf-8"), "text.mp4 is not a video"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_odd_pictures_are_recognised(run, tmp_path, name):
+    GOOD[name](tmp_path / name)
+    code, table, _, err = run(tmp_path / name)
+    assert (code, err) == (0, "") and table["prediction"].notna().all() and len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_read_is_one_sentence(run, tmp_path, name):
+    make, sentence = BAD[name]
+    make(tmp_path / name)
+    code, table, _, err = run(tmp_path / name)
+    assert code == 1 and err.count("\n") == 1 and sentence in err and table is None
+
+
+def test_one_pixel_is_no_face(run, tmp_path, monkeypatch):
+    Image.fromarray(noise(1, 1)).save(tmp_path / "dot.png")
+    monkeypatch.setattr("poster_ada.recognition.recognizer.FaceDetector", lambda *_: Scripted())
+    code, table, out, _ = run(tmp_path / "dot.png", "--crop", "detect")
+    assert code == 0 and table["prediction"].item() == "no face" and table["face"].item() == 0
+    assert "0 faces in 1 file" in out
+
+
+@pytest.mark.parametrize("words, sentence", [
+    ([], "no picture was named"), (["gone.jpg"], "there is no picture, folder or video gone.jpg"),
+    (["."], "holds no picture and no video"), (["photo.png", "--min-score", "7"], "--min-score is 7.0"),
+])
+def test_wrong_words_are_one_sentence(run, tmp_path, monkeypatch, words, sentence):
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty" if words == ["."] else tmp_path)
+    code, _, _, err = run(*words)
+    assert code == 2 and err.count("\n") == 1 and sentence in err
+
+
+def test_json_is_one_object_a_face(run, tmp_path):
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    code, table, out, _ = run(tmp_path / "photo.png", "--json", "--no-pictures")
+    row = json.loads(out)
+    assert code == 0 and row["prediction"] == table["prediction"].item() and row["width"] == BOX[2]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
+
+
+def test_explaining_writes_a_page(run, tmp_path):
+    pytest.importorskip("pytorch_grad_cam")
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    run(tmp_path / "photo.png", "--explain")
+    assert Image.open(tmp_path / "out" / "photo-explained.png").height > 160
+
+
+def test_ctrl_c_keeps_what_is_done(run, tmp_path, monkeypatch):
+    for number in range(4):
+        Image.fromarray(noise(seed=number)).save(tmp_path / f"{number}.png")
+    recognise, seen = Recognizer.__call__, []
+
+    def interrupted(self, picture):
+        seen.append(picture)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return recognise(self, picture)
+
+    monkeypatch.setattr(Recognizer, "__call__", interrupted)
+    code, table, _, err = run(tmp_path)
+    assert code == 130 and "stopped by Ctrl-C" in err and len(table) == 2
+
+
+def test_a_folder_that_cannot_be_written_and_a_full_disk(run, tmp_path, monkeypatch):
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    (tmp_path / "out").write_text("a file", encoding="utf-8")
+    code, _, _, err = run(tmp_path / "photo.png")
+    assert code == 2 and "cannot be written" in err and err.count("\n") == 1
+    (tmp_path / "out").unlink()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    code, table, _, err = run(tmp_path / "photo.png")
+    assert code == 74 and "the disk is full" in err and len(table) == 1
+
+
+@pytest.fixture
+def video(tmp_path):
+    """Twelve frames at 10 a second."""
+    path = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (160, 120))
+    for number in range(12):
+        writer.write(noise(seed=number))
+    writer.release()
+    return path
+
+
+def test_a_video_has_a_row_a_frame_a_copy_and_a_plot(run, video, tmp_path):
+    pytest.importorskip("matplotlib")
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    code, table, _, err = run(video, tmp_path / "photo.png")
+    assert code == 0 and err == "" and table.columns.to_list()[:4] == ["file", "time", "track", "face"]
+    frames = table[table["file"] == str(video)]
+    assert frames["time"].to_list() == pytest.approx([number / 10 for number in range(12)])
+    assert set(frames["track"]) == {1} and table.iloc[-1]["file"] == str(tmp_path / "photo.png")
+    copy = cv2.VideoCapture(str(tmp_path / "out" / "clip.mp4"))
+    assert copy.get(cv2.CAP_PROP_FRAME_COUNT) == 12 and copy.get(cv2.CAP_PROP_FRAME_WIDTH) == 160
+    assert Image.open(tmp_path / "out" / "clip.png").width > 500
+
+
+def test_a_video_cut_short_gives_the_frames_it_has_or_says_so(run, video):
+    content = video.read_bytes()
+    assert struct.unpack(">I", content[:4])[0] < len(content)
+    video.write_bytes(content[: len(content) // 2])
+    code, table, _, err = run(video, "--no-pictures")
+    assert (code == 1 and "clip.mp4 is not a video that can be read here" in err) or (code == 0 and len(table) > 0)
+
+
+def test_no_camera_is_one_sentence(run):
+    code, _, _, err = run("--webcam", "93")
+    assert code == 2 and "there is no camera 93" in err
