@@ -42,7 +42,7 @@ def parser() -> CommandParser:
     p.add_argument("--crop", choices=("auto", "detect", "none"), default="auto", help="detect finds faces; none takes "
                    "pictures that are faces already whole; auto finds them, and takes a picture whole that has none "
                    "and is hardly larger than a face crop (default auto)")
-    p.add_argument("--min-score", type=float, metavar="S", help="least score of a detection, 0..1 (default 0.6)")
+    p.add_argument("--min-score", type=float, metavar="S", help="least score of a detection, 0..1 (default 0.7)")
     p.add_argument("--detector", metavar="FILE", help="the detector's file, instead of downloading it")
     p.add_argument("--explain", action="store_true", help="also write where Grad-CAM says each stream looked")
     p.add_argument("--no-pictures", action="store_true", help="write the table alone")
@@ -166,8 +166,9 @@ def save_pictures(recognizer: Recognizer, path: Path, rows: pd.DataFrame, copy: 
 def short_table(rows: pd.DataFrame, files: int) -> str:
     """The first rows for the eye, and how many faces there were."""
     short = rows.head(SHOWN_ROWS)
-    shown = short[["file", "face", "prediction"]].assign(confidence=short["confidence"].map(
-        lambda value: "" if value != value else f"{value:.0%}"))
+    confidence = short["confidence"].map(lambda value: "" if value != value else f"{value:.0%}")
+    doubt = [each if isinstance(each, str) else "" for each in short["doubt"]]
+    shown = short[["file", "face", "prediction"]].assign(confidence=confidence, doubt=doubt)
     faces, left = int((rows["face"] > 0).sum()), len(rows) - len(short)
     return shown.to_string(index=False) + (f"\n... and {left} more rows" if left else "") + (
         f"\n{faces} face{'' if faces == 1 else 's'} in {files} file{'' if files == 1 else 's'}")

@@ -17,10 +17,13 @@ class Scripted:
     """Finds these boxes (x, y, width, height) in every picture, with points where the template has them."""
 
     def __init__(self, *boxes: tuple[float, float, float, float]) -> None:
-        self.boxes = boxes
+        self.boxes, self.sides = boxes, ()
 
     def detect(self, image: np.ndarray) -> list[Detection]:
         return [Detection(box, np.array(box[:2]) + np.array(TEMPLATE) * np.array(box[2:]), 0.9) for box in self.boxes]
+
+    def face_score(self, image: np.ndarray) -> float:
+        return 0.9 if self.boxes else 0.1
 
 
 def detector_file() -> Path | None:

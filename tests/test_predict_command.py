@@ -57,7 +57,8 @@ def test_one_picture(run, tmp_path):
     assert code == 0 and err == ""
     assert table.columns.to_list() == [
         "file", "face", "x", "y", "width", "height", "score", "prediction", "confidence", "norm", "p_surprise",
-        "p_fear", "p_disgust", "p_happiness", "p_sadness", "p_anger", "p_neutral"]
+        "p_fear", "p_disgust", "p_happiness", "p_sadness", "p_anger", "p_neutral",
+        "doubt"]
     assert table.loc[0, ["face", "x", "y", "width", "height", "score"]].to_list() == [1, *BOX, 0.9]
     assert table["file"].item() == str(tmp_path / "photo.png") and "1 face in 1 file" in out
     copy = np.array(Image.open(tmp_path / "out" / "photo.jpg"))

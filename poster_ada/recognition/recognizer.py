@@ -28,7 +28,8 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.predictions import probability_columns
 from poster_ada.model.fast import prediction_copy
 from poster_ada.recognition.alignment import RAFDB_ESTIMATE, aligned
-from poster_ada.recognition.detector import LEAST_SCORE, Detection, FaceDetector
+from poster_ada.recognition.detector import LEAST_SCORE, Detection, FaceDetector, cached_detector
+from poster_ada.recognition.doubt import doubt_about
 from poster_ada.recognition.drawing import annotated
 
 DEFAULT_CHECKPOINT = "mini-ferplus"
@@ -45,10 +46,12 @@ Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
 
 class Face(NamedTuple):
-    """A face to be recognised: its crop, uint8 (S, S, 3), and where it was found (None: the whole picture is taken)."""
+    """A face to be recognised: its crop, uint8 (S, S, 3), where it was found (None: the whole picture is taken), and
+    the detector's score (None: it was not asked)."""
 
     crop: np.ndarray
     found: Detection | None
+    score: float | None
 
 
 class Recognizer:
@@ -56,8 +59,9 @@ class Recognizer:
 
     Args:
         checkpoint: a file, or the name of one that comes with the package.
-        crop: "detect" finds faces; "none" takes pictures that are faces already whole; "auto" finds faces, and takes a
-            picture whole where there is none and it is hardly larger than a face crop.
+        crop: "detect" finds faces; "none" takes pictures that are faces already whole (the detector, where its file is
+            at hand, then only says whether it sees a face there); "auto" finds faces, and takes a picture whole where
+            there is none and it is hardly larger than a face crop.
         device: see devices.py.
         precision: "float32", "bfloat16", or "auto" (see model/precision.py).
         detector: the detector's file, where it should not be downloaded.
@@ -81,12 +85,13 @@ class Recognizer:
         self.class_names = c.class_names
         self.transform = EvaluationTransform(c.image_size, c.stream_size, c.channel_order)
         self.template = self.model.face_template or RAFDB_ESTIMATE
-        self.detector = None if crop == "none" else FaceDetector(detector, least_score)
+        at_hand = crop != "none" or detector is not None or cached_detector().is_file()
+        self.detector = FaceDetector(detector, least_score) if at_hand else None
 
     @property
     def note(self) -> str | None:
         """What a user should know about the alignment, if anything."""
-        if self.detector is None or self.model.face_template is not None:
+        if self.crop == "none" or self.model.face_template is not None:
             return None
         return (f"{self.checkpoint.name} does not say where it expects a face's points, so an estimate for RAF-DB is "
                 "used; measure them on the faces it was trained on: python -m poster_ada.data template ROOT")
@@ -100,8 +105,9 @@ class Recognizer:
         Returns:
             One row per face, in the pictures' order: `file` (its path, or its number in the list), `face` (from 1),
             box `x`, `y`, `width`, `height` and the five points in pixels, detection `score`, `prediction`,
-            `confidence`, feature `norm`, and `p_<class>` for every class. A picture without a face has one row with
-            face 0 and the prediction "no face". A picture that was taken whole has its own edges as box, and no score.
+            `confidence`, feature `norm`, `p_<class>` for every class, and `doubt`: "no face seen", "not sure" (see
+            doubt.py) or nothing. A picture without a face has one row with face 0 and the prediction "no face". A
+            picture that was taken whole has its own edges as box.
 
         Raises:
             InputError: a picture cannot be read, or is of another kind.
@@ -114,13 +120,14 @@ class Recognizer:
     def faces_of(self, image: np.ndarray) -> list[Face]:
         """The faces of uint8 (H, W, 3), aligned; empty where there is none."""
         side = self.model.config.image_size
-        if self.detector is not None:
+        if self.detector is not None and self.crop != "none":
             if found := self.detector.detect(image):
-                return [Face(aligned(image, each.points, self.template, side), each) for each in found]
+                return [Face(aligned(image, each.points, self.template, side), each, each.score) for each in found]
             if self.crop == "detect" or max(image.shape[:2]) > HARDLY_LARGER * side:
                 return []
         whole = torch.from_numpy(image).permute(2, 0, 1)[None]
-        return [Face(resize_exactly(whole, side)[0].permute(1, 2, 0).numpy(), None)]
+        crop = resize_exactly(whole, side)[0].permute(1, 2, 0).numpy()
+        return [Face(crop, None, self.detector.face_score(crop) if self.detector else None)]
 
     def recognise(self, crops: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (S, S, 3) each -> probabilities (N, C) and feature norms (N,)."""
@@ -147,15 +154,15 @@ class Recognizer:
             for number, face in enumerate(faces, 1):
                 p = probabilities[place]
                 row: dict[str, Any] = {"file": name, "face": number, "x": 0.0, "y": 0.0, "width": float(width),
-                                       "height": float(height)}
+                                       "height": float(height), "score": face.score}
                 if face.found:
                     row |= dict(zip(("x", "y", "width", "height"), face.found.box, strict=True))
                     row |= dict(zip(POINTS, face.found.points.ravel().tolist(), strict=True))
-                    row["score"] = face.found.score
                 rows.append(row | {"prediction": self.class_names[p.argmax()], "confidence": p.max(),
-                                   "norm": norms[place], **dict(zip(columns, p, strict=True))})
+                                   "norm": norms[place], **dict(zip(columns, p, strict=True)),
+                                   "doubt": doubt_about(p.max(), face.score)})
                 place += 1
-        return pd.DataFrame(rows, columns=[*PLACE, *POINTS, "prediction", "confidence", "norm", *columns])
+        return pd.DataFrame(rows, columns=[*PLACE, *POINTS, "prediction", "confidence", "norm", *columns, "doubt"])
 
     def draw(self, image: Picture, faces: pd.DataFrame) -> Image.Image:
         """The picture with a box, the expression and its probability for every row of its table."""

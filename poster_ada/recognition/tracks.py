@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-Box = tuple[float, float, float, float]  # x, y, width, height
+from poster_ada.recognition.boxes import Box, overlap
+
 LEAST_OVERLAP = 0.3
 PATIENCE = 15  # frames that a face may be missing and keep its number
-
-
-def overlap(a: Box, b: Box) -> float:
-    """Intersection over union, 0..1."""
-    wide = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    high = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    if wide <= 0 or high <= 0:
-        return 0.0
-    return wide * high / (a[2] * a[3] + b[2] * b[3] - wide * high)
 
 
 class Tracks:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from poster_ada.errors import InputError
 from poster_ada.files import write_atomically
+from poster_ada.recognition.detector import SIDES
 from poster_ada.recognition.recognizer import Recognizer
 from poster_ada.recognition.tracks import Tracks
 
@@ -58,10 +59,14 @@ def recognise_video(
         copy: where an annotated copy goes (.mp4); None for none.
     """
     tracks, writer = Tracks(), None
+    detector = recognizer.detector
+    sides = detector.sides if detector is not None else ()
     said, rate = length_of(path)
     bar = tqdm(total=said or None, unit="frame", desc=path.name, disable=quiet, delay=PROGRESS_AFTER, leave=False)
     try:
         with bar:
+            if detector is not None:
+                detector.sides = SIDES[:1]
             number = 0
             for number, (time, image) in enumerate(frames_of(path), 1):
                 faces = recognizer.faces_of(image)
@@ -79,6 +84,8 @@ def recognise_video(
         if said and number < said - 1:
             tqdm.write(f"note: {path} ends after {number} of {said} frames.")
     finally:
+        if detector is not None:
+            detector.sides = sides
         if writer is not None:
             writer.release()
 

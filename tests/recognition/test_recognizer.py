@@ -22,9 +22,10 @@ def photograph():
     return np.random.default_rng(2).integers(0, 256, (160, 240, 3), np.uint8)
 
 
-def test_faces_cut_out_already_are_predicted_as_test_does(checkpoint, tmp_path):
+def test_faces_cut_out_already_are_predicted_as_test_does(checkpoint, tmp_path, monkeypatch):
     split = open_dataset(rafdb(tmp_path, train=14, test=9)).test
     expected = predict_split(load_checkpoint(checkpoint), split, quiet=True)
+    monkeypatch.setattr("poster_ada.recognition.recognizer.cached_detector", lambda: tmp_path / "none")
     faces = Recognizer(checkpoint, crop="none")([str(path) for path in split.paths])
     assert faces["file"].to_list() == [str(path) for path in split.paths] and set(faces["face"]) == {1}
     np.testing.assert_allclose(probabilities_of(faces), probabilities_of(expected), atol=1e-5)
@@ -91,7 +92,7 @@ def test_a_checkpoint_without_template_gets_the_estimate_and_says_so(finding, ch
     save_checkpoint(model, tmp_path / "other.safetensors")
     other = Recognizer(tmp_path / "other.safetensors", crop="none")
     assert other.template == RAFDB_ESTIMATE and other.note is None  # nothing is aligned here
-    other.detector = object()
+    other.crop = "auto"
     assert "other.safetensors does not say" in other.note and "estimate" in other.note
 
 

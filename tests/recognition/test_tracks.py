@@ -2,7 +2,8 @@
 
 import pytest
 
-from poster_ada.recognition.tracks import PATIENCE, Tracks, overlap
+from poster_ada.recognition.boxes import overlap
+from poster_ada.recognition.tracks import PATIENCE, Tracks
 
 
 def test_overlap_is_intersection_over_union():
