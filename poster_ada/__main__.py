@@ -9,6 +9,7 @@ from importlib import import_module
 COMMANDS = {
     "train": "train a model on a face set",
     "predict": "find the faces in your own pictures and videos and name their expressions",
+    "app": "a page for your own pictures, on this machine",
     "test": "test a checkpoint on a face set",
     "data": "check a face set, or fetch one",
     "download": "fetch the published weights",

@@ -11,7 +11,7 @@ from typing import Protocol
 
 # Which extra of the package brings what only some commands need.
 EXTRAS = dict.fromkeys(
-    ("matplotlib", "seaborn", "nbformat", "papermill", "typst", "pytorch_grad_cam"), "notebooks")
+    ("matplotlib", "seaborn", "nbformat", "papermill", "typst", "pytorch_grad_cam"), "notebooks") | {"gradio": "app"}
 
 
 class InputError(ValueError):

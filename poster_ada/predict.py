@@ -14,6 +14,7 @@ from poster_ada.devices import DEVICES
 from poster_ada.errors import InputError, command
 from poster_ada.flags import CommandParser
 from poster_ada.model.precision import PRECISIONS
+from poster_ada.recognition.manners import MANNERS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 TABLE = "predictions.csv"
 SHOWN_ROWS = 20
-MANNERS = ("Labels are what annotators saw in a picture, not what a person feels; not for judging people. Everything "
-           "stays on this machine.")
 
 
 def parser() -> CommandParser:
