@@ -15,8 +15,10 @@ from poster_ada.model.poster import Poster
 PANEL, GAP, TEXT = 160, 8, 14  # pixels
 
 
-def explained(model: Poster, picture: Image.Image, faces: Sequence[tuple[np.ndarray, Tensor, int]]) -> Image.Image:
-    """A page: the picture, and below it a line of panels for each face.
+def explained(
+    model: Poster, picture: Image.Image | None, faces: Sequence[tuple[np.ndarray, Tensor, int]]
+) -> Image.Image:
+    """A page: the picture, if there is one, and below it a line of panels for each face.
 
     Args:
         model: in `eval()` mode.
@@ -24,11 +26,12 @@ def explained(model: Poster, picture: Image.Image, faces: Sequence[tuple[np.ndar
     """
     lines = [_panels(model, *face) for face in faces]
     wide = (1 + len(STREAMS)) * PANEL + len(STREAMS) * GAP
-    top = picture.resize((wide, max(1, round(picture.height * wide / picture.width))), Image.Resampling.LANCZOS)
-    page = Image.new("RGB", (wide, top.height + len(lines) * (PANEL + TEXT + 2 * GAP)), "white")
-    page.paste(top, (0, 0))
+    high = 0 if picture is None else max(1, round(picture.height * wide / picture.width))
+    page = Image.new("RGB", (wide, high + len(lines) * (PANEL + TEXT + 2 * GAP)), "white")
+    if picture is not None:
+        page.paste(picture.resize((wide, high), Image.Resampling.LANCZOS), (0, 0))
     for number, line in enumerate(lines):
-        page.paste(line, (0, top.height + GAP + number * (PANEL + TEXT + 2 * GAP)))
+        page.paste(line, (0, high + GAP + number * (PANEL + TEXT + 2 * GAP)))
     return page
 
 

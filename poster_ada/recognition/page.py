@@ -25,11 +25,9 @@ DEMO = Path(__file__).parents[2] / "data" / "demo" / "Image" / "aligned"
 EXAMPLES = 3
 
 
-class PicturePath(gr.Image):
-    """Hands the file on as it is: it is read here, where what is wrong with it becomes a sentence."""
-
-    def preprocess(self, payload: Any) -> str | None:
-        return payload.path if payload else None
+def path_of(payload: Any) -> str | None:
+    """The uploaded file as it is: it is read here, where what is wrong with it becomes a sentence."""
+    return payload.path if payload else None
 
 
 def bars(faces: pd.DataFrame) -> str:
@@ -67,7 +65,7 @@ def answer(recognizer: Recognizer, path: str | None) -> tuple[Image.Image | None
     picture = recognizer.draw(image, faces)
     picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
     try:
-        heat = recognizer.explain(image, faces) if (faces["face"] > 0).any() else None
+        heat = recognizer.explain(image, faces, with_picture=False) if (faces["face"] > 0).any() else None
     except ModuleNotFoundError:  # grad-cam belongs to another extra
         heat = None
     return picture, bars(faces), heat
@@ -79,8 +77,9 @@ def blocks(recognizer: Recognizer, manners: str) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}\n{manners}" + (f"\n\n{recognizer.note}." if recognizer.note else ""))
         with gr.Row():
             with gr.Column():
-                given = PicturePath(type="filepath", image_mode=None, sources=["upload", "webcam"],
-                                    label="your picture", elem_id="given")
+                given = gr.Image(type="filepath", image_mode=None, sources=["upload", "webcam"], label="your picture",
+                                 elem_id="given")
+                vars(given)["preprocess"] = path_of  # for a subclass Gradio would write a file into the package
                 examples = sorted(DEMO.glob("*.jpg"))[:: max(1, len(list(DEMO.glob("*.jpg"))) // EXAMPLES)][:EXAMPLES]
                 if examples:
                     gr.Examples([[str(path)] for path in examples], given, label="demo faces (renderings)")
@@ -99,9 +98,10 @@ def serve(recognizer: Recognizer, port: int, manners: str, open_browser: bool = 
     Raises:
         InputError: the port is taken.
     """
+    print(f"The page is at http://127.0.0.1:{port}, for this machine alone; Ctrl-C ends it.", flush=True)
     try:
         return blocks(recognizer, manners).launch(
-            server_name="127.0.0.1", server_port=port, share=False, inbrowser=open_browser, show_error=True,
+            server_name="127.0.0.1", server_port=port, share=False, inbrowser=open_browser, show_error=True, quiet=True,
             footer_links=[], enable_monitoring=False, allowed_paths=[str(DEMO)] if DEMO.is_dir() else None, **how)
     except OSError:
         raise InputError(f"port {port} is taken; choose another with --port.") from None

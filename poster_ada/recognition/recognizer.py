@@ -168,15 +168,16 @@ class Recognizer:
         """The picture with a box, the expression and its probability for every row of its table."""
         return annotated(as_array(image), faces)
 
-    def explain(self, image: Picture, faces: pd.DataFrame) -> Image.Image:
-        """The annotated picture, and below it every face with the heat of Grad-CAM on both streams."""
+    def explain(self, image: Picture, faces: pd.DataFrame, with_picture: bool = True) -> Image.Image:
+        """The annotated picture, and below it the first faces with the heat of Grad-CAM on both streams."""
         from poster_ada.recognition.explained import explained
 
         pixels, shown = as_array(image), faces[faces["face"] > 0].head(MOST_EXPLAINED)
         crops = [face.crop for face in self.faces_of(pixels)]
         inputs = [self.transform(torch.from_numpy(crop).permute(2, 0, 1)[None].to(self.device)) for crop in crops]
         classes = [self.class_names.index(name) for name in shown["prediction"]]
-        return explained(self.model, annotated(pixels, faces), list(zip(crops, inputs, classes, strict=False)))
+        return explained(self.model, annotated(pixels, faces) if with_picture else None,
+                         list(zip(crops, inputs, classes, strict=False)))
 
 
 def as_array(picture: Picture) -> np.ndarray:
