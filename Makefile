@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# with `export`, the tests of exported files run too: make test EXTRAS=notebooks,download,export,test
-EXTRAS ?= notebooks,download,test
+# with `export`, the tests of exported files run too: make test EXTRAS=notebooks,download,app,export,test
+EXTRAS ?= notebooks,download,app,test
 
 .PHONY: test lint report lab rafdb fuzz torture
 
