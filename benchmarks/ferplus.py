@@ -10,21 +10,27 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmarks.design import DESIGNS, costs
+from poster_ada.checkpoints.card import model_card
 from poster_ada.checkpoints.create import load_checkpoint
+from poster_ada.checkpoints.names import SHIPPED
+from poster_ada.checkpoints.own import read_own, save_checkpoint
 from poster_ada.data.datasets import open_dataset
 from poster_ada.data.layouts import Dataset
 from poster_ada.data.twins import twins_in_train
 from poster_ada.errors import InputError, command
 from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predict import predict_split
-from poster_ada.files import write_atomically
+from poster_ada.files import write_atomically, write_text_atomically
 from poster_ada.model.poster import Poster
+from poster_ada.recognition.alignment import measure_template
+from poster_ada.recognition.detector import FaceDetector
 from poster_ada.training.loop import train
 from poster_ada.training.recipe import TrainConfig, fit_recipe
 from poster_ada.training.runs import Run, slug
@@ -85,10 +91,13 @@ class Ferplus:
         """A run of the final recipe, in the folder where `python -m poster_ada.train` has it."""
         return self.trained(fit_recipe(self.data, "mini", seed=seed), None, self.data)
 
+    def finals(self) -> list[Run]:
+        """The runs of the final recipe: those that were named, or one per seed."""
+        return [Run(path) for path in self.given.runs] or [self.final(seed) for seed in self.given.seeds or SEEDS]
+
     def seeds(self) -> Iterator[dict[str, Any]]:
         """The final recipe, once per seed."""
-        for seed in self.given.seeds or SEEDS:
-            run = self.final(seed)
+        for run in self.finals():
             yield described(run) | both_ways(run.model("best"), self.data)
 
     def design(self) -> Iterator[dict[str, Any]]:
@@ -110,7 +119,7 @@ class Ferplus:
         for trained_on, dataset in sets.items():
             if dataset is None:
                 continue
-            run = self.final(SEEDS[0]) if dataset is self.data else self.trained(
+            run = self.finals()[0] if dataset is self.data else self.trained(
                 fit_recipe(dataset, "mini", channel_order="grey"), RUNS / f"on-{slug(trained_on)}", dataset)
             for tested_on, other in sets.items():
                 if other is not None:
@@ -121,7 +130,7 @@ class Ferplus:
         """Going on from the final model on the other faces, by a short recipe; and those faces untouched."""
         if self.faces is None:
             raise InputError("tuned needs other faces; give --faces ROOT.")
-        source = self.final(SEEDS[0])
+        source = self.finals()[0]
         base = load_checkpoint(source.path / "best.safetensors").config
         untouched = predict_split(source.model("best"), self.faces.test, quiet=True)
         yield {"way": "untouched", **scores(untouched)}
@@ -141,9 +150,41 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="default all")
     p.add_argument("--seeds", type=int, nargs="+", help="default 123 124 125; of design 1 2")
     p.add_argument("--design", nargs="+", choices=tuple(DESIGNS), help="default all")
+    p.add_argument("--runs", type=Path, nargs="+", metavar="DIR", default=[], help="finished runs to take as the final "
+                   "ones, instead of training them")
+    p.add_argument("--ship", action="store_true", help="put the best of the seeds into the package, with its card")
+    p.add_argument("--detector", metavar="FILE", help="the face detector's file, for --ship")
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     p.add_argument("--results", type=Path, metavar="DIR", default=Path("results"))
     return p
+
+
+def ship(study: Ferplus, detector: str | None) -> None:
+    """Put the run with the best validation accuracy among the seeds into the package, with its card and its log.
+
+    Weights and temperature stay as they are; what is added is where FER+ has its faces' points. FER+ is grey, and the
+    model then sees colours as grey too.
+    """
+    runs = study.finals()
+    run = max(runs, key=lambda run: run.record["selection_accuracy"])
+    path, record = run.path / "best.safetensors", run.record
+    training = read_own(path)[0]["training"]
+    model = load_checkpoint(path)
+    model.config = replace(model.config, channel_order="grey")
+    model.face_template = measure_template(study.data.train, FaceDetector(detector)).template
+    name, target = next(iter(SHIPPED.items()))
+    save_checkpoint(model, target, training)
+    mirrored = compute_metrics(predict_split(model, study.data.test, quiet=True, mirror=True))
+    notes = [
+        f"The temperature ({model.temperature:.3f}) was fitted on the {record['selection_faces']} validation faces. "
+        f"With each picture's mirror image averaged (`--mirror`) the test accuracy is {100 * mirrored['accuracy']:.1f} "
+        f"%, macro F1 {100 * mirrored['macro_f1']:.1f} %. It is the one of {len(runs)} seeds with the best validation "
+        "accuracy; all of them are in results/ferplus_seeds.csv. Photographs are aligned by five points (eyes, nose, "
+        "mouth corners) to where FER+ has them."]
+    scores = record["test"] | {"test_without_twins": record["test_without_twins"]}
+    write_text_atomically(target.with_suffix(".md"), model_card(model, name, training, scores, notes))
+    write_atomically(study.given.results / "ferplus_log.csv", lambda temporary: run.log.to_csv(temporary, index=False))
+    print(f"{path} is now {target}, {target.stat().st_size / 1e6:.2f} MB")
 
 
 @command
@@ -151,6 +192,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     given = parser().parse_args(argv)
     study = Ferplus(given)
+    if given.ship:
+        ship(study, given.detector)
+        return
     for part in given.only:
         path = given.results / f"ferplus_{part}.csv"
         for row in getattr(study, part)():
