@@ -5,6 +5,9 @@
     predictor = ExportedPoster("poster.xml")
     logits = predictor(images)   # the loader's images, float32 (B, 3, S, S) -> (B, C)
 
+With `--raw` the file takes faces as pictures have them, uint8 (B, H, W, 3) RGB of any size: resize, channel order and
+normalisation are in the graph.
+
 Needs `pip install 'poster-ada[export]'`. int8 is post-training quantisation (NNCF), calibrated on faces. A file is
 kept only if its predictions are the model's.
 """
@@ -20,7 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from poster_ada.checkpoints.names import EXPORT_PRECISIONS, EXPORT_SUFFIXES
 from poster_ada.data.loader import FaceLoader
@@ -45,7 +49,7 @@ def require(name: str) -> Any:
 
 
 class ExportedPoster:
-    """Runs a file written by `export`: normalised images in, margin-free logits out.
+    """Runs a file written by `export`: normalised images (or, of a raw file, pictures) in, margin-free logits out.
 
     Args:
         path: the `.xml` (with its `.bin` beside it) or `.onnx` file.
@@ -56,6 +60,7 @@ class ExportedPoster:
 
     config: PosterConfig
     precision: str
+    raw: bool
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
@@ -67,7 +72,13 @@ class ExportedPoster:
         self._run = {"openvino": self._open_openvino, "onnx": self._open_onnx}[kind](path)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalised float32 (B, 3, S, S), S the model's stream or image size, to logits (B, C) on the CPU."""
+        """Normalised float32 (B, 3, S, S), S the model's stream or image size, to logits (B, C) on the CPU; of a raw
+        file uint8 (B, H, W, 3) RGB."""
+        if self.raw:
+            if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+                raise InputError(f"images are {images.dtype} {tuple(images.shape)}; this file takes uint8 (B, H, W, "
+                                 "3).")
+            return torch.from_numpy(self._run(images.cpu().contiguous().numpy()))
         size = self.config.stream_size
         step = images.shape[-1] // size
         if step == 0 or tuple(images.shape[1:]) != (3, step * size, step * size):
@@ -79,6 +90,7 @@ class ExportedPoster:
             raise InputError(f"{path} was not written by python -m poster_ada.export.")
         values = json.loads(metadata)
         self.config, self.precision = PosterConfig.from_dict(values["config"]), values["precision"]
+        self.raw = values.get("raw", False)
 
     def _open_openvino(self, path: Path) -> Callable[[np.ndarray], np.ndarray]:
         ov = require("openvino")
@@ -96,7 +108,8 @@ class ExportedPoster:
         except Exception as error:  # its exceptions have no common base
             raise InputError(f"{path} is not an ONNX model ({str(error).splitlines()[0]}).") from None
         self._remember(session.get_modelmeta().custom_metadata_map.get(KEY), path)
-        return lambda images: session.run(None, {"images": images})[0]
+        name = session.get_inputs()[0].name
+        return lambda images: session.run(None, {name: images})[0]
 
 
 def openvino_runner(ov: Any, model: Any, precision: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -109,16 +122,43 @@ def openvino_runner(ov: Any, model: Any, precision: str) -> Callable[[np.ndarray
     ])
 
 
-def export(model: Poster, path: str | Path, precision: str = "float32", calibration: FaceSplit | None = None) -> None:
+class FromPixels(nn.Module):
+    """The model behind its preprocessing: resized pixels, float (B, 3, image_size, image_size) RGB in 0..255, to
+    logits."""
+
+    def __init__(self, model: Poster) -> None:
+        super().__init__()
+        self.model = model
+        self.transform = EvaluationTransform(
+            model.config.image_size, model.config.stream_size, model.config.channel_order)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.model(self.transform.normalised(pixels.round().clamp(0, 255) / 255))
+
+
+class FromFaces(FromPixels):
+    """The same for pictures: uint8 (B, H, W, 3) RGB to logits."""
+
+    def forward(self, faces: Tensor) -> Tensor:
+        side = self.transform.image_size
+        pixels = F.interpolate(faces.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True)
+        return super().forward(pixels)
+
+
+def export(
+    model: Poster, path: str | Path, precision: str = "float32", calibration: FaceSplit | None = None,
+    raw: bool = False,
+) -> None:
     """Write the prediction path of `model`, images at the stream size to logits, any batch.
 
     Args:
         path: `.xml` for OpenVINO (the weights go into the `.bin` beside it), `.onnx` for ONNX.
         precision: `float32`; for OpenVINO also `bfloat16` or `int8`, whose remaining parts run in bfloat16.
         calibration: faces whose activations set int8's ranges; needed for int8 alone.
+        raw: take pictures, uint8 (B, H, W, 3) RGB of any size, in place of normalised images; not for int8.
 
     Raises:
-        InputError: suffix and precision do not fit together, calibration faces are missing, or a package is.
+        InputError: suffix, precision and `raw` do not fit together, calibration faces are missing, or a package is.
     """
     path = Path(path)
     kind = next((kind for kind, suffix in EXPORT_SUFFIXES.items() if path.suffix == suffix), None)
@@ -129,10 +169,12 @@ def export(model: Poster, path: str | Path, precision: str = "float32", calibrat
                          "openvino.")
     if precision == "int8" and calibration is None:
         raise InputError("int8 needs faces to calibrate on; give --calibrate a face set.")
+    if precision == "int8" and raw:
+        raise InputError("int8 is written for normalised images alone; leave out --raw, or choose another --precision.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = json.dumps({"config": model.config.to_dict(), "precision": precision})
+    metadata = json.dumps({"config": model.config.to_dict(), "precision": precision, "raw": raw})
     require("onnxscript")
-    program: Any = torch.onnx.export(captured(model), dynamo=True, external_data=False, verbose=False)
+    program: Any = torch.onnx.export(captured(model, raw, kind), dynamo=True, external_data=False, verbose=False)
     if kind == "onnx":
         program.model.metadata_props[KEY] = metadata
         program.save(path)
@@ -142,22 +184,43 @@ def export(model: Poster, path: str | Path, precision: str = "float32", calibrat
         # By way of ONNX, which keeps PReLU whole: OpenVINO then merges it into the convolution before it.
         program.save(Path(folder) / "poster.onnx")
         converted = ov.convert_model(Path(folder) / "poster.onnx")
+    if raw:
+        converted = with_resize(ov, converted)
     if precision == "int8" and calibration is not None:
         converted = quantised(converted, model.config, calibration)
     converted.set_rt_info(metadata, KEY)
     ov.save_model(converted, path, compress_to_fp16=False)
 
 
-def captured(model: Poster) -> torch.export.ExportedProgram:
-    """The model's forward pass as a graph with a free batch size."""
-    size = model.config.stream_size
-    training = model.training
+def with_resize(ov: Any, converted: Any) -> Any:
+    """An OpenVINO model of resized pixels as one of pictures: its own resize is Pillow's, which ONNX's is not there."""
+    preprocess = require("openvino.preprocess")
+    steps = preprocess.PrePostProcessor(converted)
+    pictures = steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    pictures.set_spatial_dynamic_shape()
+    steps.input().model().set_layout(ov.Layout("NCHW"))
+    steps.input().preprocess().convert_element_type(ov.Type.f32).resize(
+        preprocess.ResizeAlgorithm.RESIZE_BILINEAR_PILLOW)
+    return steps.build()
+
+
+def captured(model: Poster, raw: bool = False, kind: str = "onnx") -> torch.export.ExportedProgram:
+    """The model's forward pass as a graph with a free batch size, and of pictures of any size if `raw`.
+
+    Args:
+        kind: OpenVINO's graph begins with resized pixels, as it has a resize of its own.
+    """
+    c, training, batch = model.config, model.training, torch.export.Dim("batch", min=1)
+    graph: nn.Module = model
+    images, free = torch.zeros(2, 3, c.stream_size, c.stream_size), {0: batch}
+    if raw and kind == "onnx":
+        graph, images = FromFaces(model), torch.zeros(2, 100, 100, 3, dtype=torch.uint8)
+        free |= {1: torch.export.Dim("height", min=8), 2: torch.export.Dim("width", min=8)}
+    elif raw:
+        graph, images = FromPixels(model), torch.zeros(2, 3, c.image_size, c.image_size)
     try:
         with torch.no_grad():
-            return torch.export.export(
-                model.cpu().eval(), (torch.zeros(2, 3, size, size),),
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-            )
+            return torch.export.export(graph.cpu().eval(), (images,), dynamic_shapes=(free,))
     finally:
         model.train(training)
 
@@ -205,21 +268,25 @@ class Agreement(NamedTuple):
 
 
 def agreement_of(model: Poster, exported: ExportedPoster, faces: FaceSplit) -> Agreement:
-    """Predict `faces` with both. The model is the reference: eager, float32."""
+    """Predict `faces` with both. The model is the reference: eager, float32, after Pillow's resize."""
     c = model.config
     loader = FaceLoader(faces, EvaluationTransform(c.image_size, c.stream_size, c.channel_order), 32)
-    same, largest = 0, 0.0
+    same, largest, place = 0, 0.0, 0
     model.eval()
     for images, *_ in loader:
         with torch.inference_mode():
             expected = model(images)
-        actual = exported(images)
+        rows = range(place, place := place + len(images))
+        actual = exported(images) if not exported.raw else torch.cat([
+            exported(faces[row][0].permute(1, 2, 0)[None]) for row in rows])
         same += int((expected.argmax(1) == actual.argmax(1)).sum())
         largest = max(largest, float((expected - actual).abs().max()))
     return Agreement(len(faces), same / len(faces), largest)
 
 
-def export_checked(model: Poster, out: Path, precision: str, training: FaceSplit, test: FaceSplit) -> Agreement:
+def export_checked(
+    model: Poster, out: Path, precision: str, training: FaceSplit, test: FaceSplit, raw: bool = False
+) -> Agreement:
     """Write `out` as `export` does, but put it in place only once it predicts the test faces as the model does.
 
     Raises:
@@ -228,7 +295,7 @@ def export_checked(model: Poster, out: Path, precision: str, training: FaceSplit
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         written = Path(folder) / out.name
-        export(model, written, precision, training)
+        export(model, written, precision, training, raw)
         agreement = agreement_of(model, ExportedPoster(written), test)
         if agreement.top1 < LEAST_AGREEMENT:
             raise InputError(f"{precision} changes the predictions of {1 - agreement.top1:.1%} of the "

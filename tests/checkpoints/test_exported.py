@@ -9,6 +9,7 @@ from face_sets import rafdb
 from poster_ada.checkpoints.create import create_model
 from poster_ada.checkpoints.exported import ExportedPoster, export
 from poster_ada.checkpoints.own import save_checkpoint
+from poster_ada.data.transforms import EvaluationTransform
 from poster_ada.errors import InputError
 from poster_ada.export import main
 from poster_ada.model.poster import Poster
@@ -40,6 +41,27 @@ def test_the_file_predicts_what_the_model_predicts(suffix, packages, tmp_path):
         exported(IMAGES[..., :40])
 
 
+@pytest.mark.parametrize(("order", "suffix"), [("BGR", ".onnx"), ("grey", ".xml")])
+def test_a_raw_file_takes_pictures_of_any_size(order, suffix, tmp_path):
+    for package in ("onnx", "onnxscript", "onnxruntime" if suffix == ".onnx" else "openvino"):
+        pytest.importorskip(package)
+    model = nano(channel_order=order)
+    export(model, tmp_path / f"raw{suffix}", raw=True)
+    exported, transform = ExportedPoster(tmp_path / f"raw{suffix}"), EvaluationTransform(48, 48, order)
+    random = torch.Generator().manual_seed(1)
+    for shape in ((3, 48, 48), (1, 130, 90), (2, 30, 200)):
+        coarse = torch.rand(shape[0], 3, 6, 6, generator=random)
+        smooth = torch.nn.functional.interpolate(coarse, shape[1:], mode="bicubic")
+        faces = (255 * smooth.clamp(0, 1)).to(torch.uint8)
+        with torch.no_grad():
+            expected = model(transform(faces))
+        torch.testing.assert_close(exported(faces.permute(0, 2, 3, 1)), expected, atol=0.05, rtol=0)
+    with pytest.raises(InputError, match="takes uint8"):
+        exported(IMAGES)
+    with pytest.raises(InputError, match="leave out --raw"):
+        export(model, tmp_path / "raw.xml", "int8", calibration=object(), raw=True)
+
+
 def test_the_command_checks_the_file_on_faces(tmp_path, capsys):
     pytest.importorskip("onnxscript")
     pytest.importorskip("openvino")
@@ -50,6 +72,9 @@ def test_the_command_checks_the_file_on_faces(tmp_path, capsys):
     assert not stopped.value.code
     assert "100.00% of 14 faces predicted alike" in capsys.readouterr().out
     assert (tmp_path / "best.xml").is_file() and (tmp_path / "best.bin").is_file()
+    with pytest.raises(SystemExit) as stopped:
+        main(["-c", str(tmp_path / "best.safetensors"), "--calibrate", str(tmp_path / "faces"), "--raw"])
+    assert not stopped.value.code and "uint8 faces (B, H, W, 3)" in capsys.readouterr().out
 
 
 def test_other_files_and_choices_are_refused(tmp_path):
