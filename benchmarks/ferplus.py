@@ -58,7 +58,7 @@ def both_ways(model: Poster, dataset: Dataset) -> dict[str, Any]:
     mirrored = predict_split(model, dataset.test, quiet=True, mirror=True)
     row = scores(plain)
     twins = twins_in_train(dataset)
-    if twins.any():
+    if twins is not None and twins.any():
         row |= {f"without_twins_{key}": value for key, value in scores(plain[~twins]).items()}
     recall = {f"recall_{name.lower()}": 100 * values["recall"]
               for name, values in compute_metrics(plain, False)["per_class"].items() if values["recall"] is not None}

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     dataset = open_dataset(args.data, check=False, num_classes=7, family="rafdb")
     print(check_dataset(dataset).table() + "\n", flush=True)
-    twins = int(twins_in_train(dataset).sum())
+    twins = 0 if (found := twins_in_train(dataset)) is None else int(found.sum())
     device = choose_device(args.device, args.gpu)
     tested, failed = [], []
     for path in checkpoints_in(Path(args.checkpoints)):

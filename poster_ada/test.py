@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from poster_ada.data.layouts import Dataset
 
-MOST_COMPARED = 50_000  # training faces that are looked through for copies of test faces; RAF-DB takes seconds
 
 
 def parser() -> CommandParser:
@@ -172,15 +171,12 @@ def open_test_set(root: Path, asked: int | None, of_model: int, family: str | No
 
 
 def without_twins(dataset: Dataset, predictions: pd.DataFrame) -> pd.DataFrame | None:
-    """The predictions of faces without an equal picture or near copy in training, or None where all or none have one.
-
-    Looking through many training faces takes longer than the test, so it is left out there.
-    """
+    """The predictions of faces without an equal picture or near copy in training, or None where all or none have one,
+    or nobody looked."""
     from poster_ada.data.twins import twins_in_train
 
-    if not 0 < len(dataset.train) <= MOST_COMPARED:
+    if (twins := twins_in_train(dataset)) is None:
         return None
-    twins = twins_in_train(dataset)
     kept = predictions[predictions["file"].isin([file for file, twin in zip(dataset.test.files, twins, strict=True)
                                                  if not twin])]
     return kept if 0 < len(kept) < len(predictions) else None

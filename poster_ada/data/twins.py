@@ -37,14 +37,22 @@ DETAIL_LIKE = 0.8  # and of their detail, which tells faces apart: see above
 DETAIL = (0.7, 2.0)  # pixels: what is finer is noise of encoding, what is coarser is the common form of faces
 
 _FOUND: WeakKeyDictionary[Dataset, np.ndarray] = WeakKeyDictionary()  # many runs ask about one open set
+MOST_COMPARED = 50_000  # training faces; RAF-DB takes seconds, AffectNet would take minutes
 PRODUCTS = 1 << 24  # of pairs of hashes at a time: 64 MB
 
 
-def twins_in_train(dataset: Dataset) -> np.ndarray:
-    """bool (N_test,): whether the training split holds an equal picture or a near copy of each test face."""
+def twins_in_train(dataset: Dataset) -> np.ndarray | None:
+    """bool (N_test,): whether what may be trained on holds an equal picture or a near copy of each test face; None
+    where there is nothing to train on, or so much that looking through it takes longer than a test.
+
+    Faces without a majority count as well, as learning from votes takes them.
+    """
+    train = dataset.train if dataset.voted is None else dataset.voted
+    if not 0 < len(train) <= MOST_COMPARED:
+        return None
     if dataset not in _FOUND:
-        twins = _equal_in_train(dataset)
-        twins[list(near_copies_in_train(dataset))] = True
+        twins = _equal_in(train, dataset.test)
+        twins[list(_near_copies(train, dataset.test, np.flatnonzero(~twins)))] = True
         _FOUND[dataset] = twins
     return _FOUND[dataset]
 
@@ -54,10 +62,14 @@ def near_copies_in_train(dataset: Dataset) -> dict[int, int]:
 
     Test faces with an equal picture in `train` are not looked at.
     """
-    wanted = np.flatnonzero(~_equal_in_train(dataset))
-    if not len(wanted) or not len(dataset.train):
+    return _near_copies(dataset.train, dataset.test, np.flatnonzero(~_equal_in(dataset.train, dataset.test)))
+
+
+def _near_copies(train_faces: FaceSplit, test_faces: FaceSplit, wanted: np.ndarray) -> dict[int, int]:
+    """As `near_copies_in_train`, of the test faces at `wanted`."""
+    if not len(wanted) or not len(train_faces):
         return {}
-    train, test = _grey(dataset.train), _grey(dataset.test.subset(wanted))
+    train, test = _grey(train_faces), _grey(test_faces.subset(wanted))
     train_hashes = _hashes(train)
     best: dict[int, tuple[float, int]] = {}
     for variant in _variants(test):
@@ -71,11 +83,11 @@ def near_copies_in_train(dataset: Dataset) -> dict[int, int]:
     return {int(wanted[row]): column for row, (_, column) in sorted(best.items())}
 
 
-def _equal_in_train(dataset: Dataset) -> np.ndarray:
-    if not len(dataset.train) or not len(dataset.test):
-        return np.zeros(len(dataset.test), bool)
-    train = set(_survey(dataset.train).digests)
-    return np.array([digest in train for digest in _survey(dataset.test).digests], bool)
+def _equal_in(train: FaceSplit, test: FaceSplit) -> np.ndarray:
+    if not len(train) or not len(test):
+        return np.zeros(len(test), bool)
+    known = set(_survey(train).digests)
+    return np.array([digest in known for digest in _survey(test).digests], bool)
 
 
 def _survey(split: FaceSplit) -> Survey:

@@ -120,8 +120,8 @@ def mean_of_softmax(a: Tensor, b: Tensor) -> Tensor:
 def prepared(model: Poster, device: torch.device, precision: str, protocol: str) -> Iterator[Poster]:
     """The one place where a model is made ready to predict: on `device`, in eval mode, in `precision`, fast.
 
-    Its training mode is put back afterwards. The label-margin protocol, which moves the head's state, gets the model
-    itself instead of the fast copy. Raises InputError for an unknown precision.
+    Its training mode is put back afterwards. The label-margin protocol, which needs the head's training logits, gets
+    the model itself instead of the fast copy. Raises InputError for an unknown precision.
     """
     dtype = resolve_precision(precision, device, model.config)
     training = model.training

@@ -5,7 +5,6 @@ The verdict is one page: what agrees, what does not, what to do next.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from poster_ada.data.layouts import Dataset
 from poster_ada.errors import InputError
 from poster_ada.evaluation.predict import predict_with_embeddings
 from poster_ada.evaluation.predictions import write_predictions
-from poster_ada.evaluation.protocol import LABEL_MARGIN_BATCH
+from poster_ada.evaluation.protocol import LABEL_MARGIN_BATCH, head_of_its_batch
 from poster_ada.model.config import size_name
 from poster_ada.model.poster import Poster
 from poster_ada.paper.reported import published_log, reported_results
@@ -68,10 +67,8 @@ class Measured:
 
 def label_margin_score(model: Poster, table: pd.DataFrame, embeddings: np.ndarray, margin: float) -> float:
     """The report's count in percent, from what the head saw: see `label_margin_logits`."""
-    head = copy.deepcopy(model.head).cpu().train()
+    head = head_of_its_batch(model).cpu()
     head.margin = margin
-    if hasattr(head, "t_alpha"):
-        head.t_alpha = 1.0
     names = list(model.config.class_names)
     labels = torch.tensor([names.index(label) for label in table["label"]])
     norms, right = torch.tensor(table["norm"].to_numpy(), dtype=torch.float32), 0

@@ -408,7 +408,7 @@ def finish(
         predictions = predict_split(model, dataset.test, device, batch_size=config.val_batch_size, quiet=True)
         write_predictions(predictions, run.path / "predictions.csv")
         record["test"] = compute_metrics(predictions)
-        if (twins := twins_in_train(dataset)).any() and not twins.all():
+        if (twins := twins_in_train(dataset)) is not None and twins.any() and not twins.all():
             record["test_without_twins"] = compute_metrics(predictions[~twins])
     run.write("record.json", record)
 

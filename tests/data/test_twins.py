@@ -1,13 +1,15 @@
 """Copies of test faces in the training split are found, other pictures are not called copies."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from face_sets import picture
+from face_sets import ferplus, picture
 from PIL import Image
 
+import poster_ada.data.twins as twins
 from poster_ada.data.__main__ import main
 from poster_ada.data.datasets import open_dataset
 from poster_ada.data.twins import near_copies_in_train, twins_in_train
@@ -87,4 +89,18 @@ def test_an_equal_picture_is_a_twin_but_no_near_copy(faces):
 def test_sets_without_a_split_have_no_twins(faces):
     for path in (faces / "train" / "a").iterdir():
         path.unlink()
-    assert twins_in_train(open_dataset(faces, needs=("test",))).tolist() == [False] * 20
+    assert twins_in_train(open_dataset(faces, needs=("test",))) is None
+
+
+def test_a_copy_among_the_faces_without_a_majority_is_a_twin_too(tmp_path):
+    root = ferplus(tmp_path / "votes")
+    without_majority = root / "FER2013Train" / "fer0000002.png"
+    shutil.copy(without_majority, root / "FER2013Test" / "fer0000018.png")  # the first test face
+    dataset = open_dataset(root, needs=())
+    assert without_majority.name not in dataset.train.files
+    assert twins_in_train(dataset).tolist() == [True] + [False] * (len(dataset.test) - 1)
+
+
+def test_nobody_looks_through_too_many_training_faces(faces, monkeypatch):
+    monkeypatch.setattr(twins, "MOST_COMPARED", 1)
+    assert twins_in_train(open_dataset(faces)) is None

@@ -220,3 +220,30 @@ def test_a_model_without_memory_has_shapes(kind):
 
 def test_a_head_tells_its_settings():
     assert repr(ArcFaceHead(6, 3, margin=0.25, scale=8.0)) == "ArcFaceHead(dim=6, classes=3, m=0.25, s=8.0)"
+
+
+@pytest.mark.parametrize("head", ["cosface", "arcface", "adaface"])
+def test_the_margin_never_raises_the_true_class(head):
+    """The bound that protocol.py proves: winning by the margin implies winning without it."""
+    cos = torch.cat((torch.linspace(-1, 1, 2001), torch.tensor([-1 + 1e-4, 1 - 1e-4, -0.999, 0.999]))).double()
+    for margin in (0.0, 0.1, 0.4, 0.75, 1.5, 3.0):
+        layer = make_head(PosterConfig(head=head, margin=margin)).eval().double()
+        held = cos.clamp(-1 + layer.cos_eps, 1 - layer.cos_eps)
+        for q in torch.linspace(-1, 1, 41) if head == "adaface" else (torch.tensor(0.0),):
+            if head == "adaface":
+                layer.quality_indicator = lambda norms, q=q: q.double().expand_as(norms)
+            lowered = layer.target_cosine(held[:, None], torch.ones(len(cos), 1).double())[:, 0]
+            assert (lowered <= held + 1e-12).all(), (margin, float(q))
+            if head == "adaface" and q > 0:
+                assert (lowered <= held - margin + 1e-12).all()
+
+
+@pytest.mark.parametrize("head", ["cosface", "arcface", "adaface"])
+def test_whoever_wins_by_the_margin_wins_without_it(head):
+    torch.manual_seed(2)
+    layer = make_head(PosterConfig(head=head, margin=0.4, embed_dim=8, num_heads=2)).train()
+    embedding, labels = torch.randn(20_000, 8) * torch.rand(20_000, 1) * 30, torch.randint(7, (20_000,))
+    with torch.no_grad():
+        by_margin = layer.margin_logits(embedding, labels, embedding.norm(dim=1)).argmax(1) == labels
+        free = layer(embedding).argmax(1) == labels
+    assert 100 < by_margin.sum() < free.sum() and (free | ~by_margin).all()
