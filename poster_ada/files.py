@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -39,6 +40,12 @@ def write_json_atomically(path: str | Path, content: Any) -> None:
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of the file's content, in hexadecimal."""
-    with Path(path).open("rb") as file:
+    """SHA-256 of the file's content, in hexadecimal; read once, as long as the file stays what it is."""
+    at = os.stat(path)
+    return _sha256(str(Path(path).absolute()), at.st_size, at.st_mtime_ns, at.st_ino)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: str, *_: int) -> str:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -44,6 +44,7 @@ class Dataset:
     test: FaceSplit
     validation: FaceSplit | None = None
     voted: FaceSplit | None = None  # training faces with votes for a class, those without a majority among them
+    _fingerprint: str | None = None
     findings: Findings | None = None  # None: opened without the check
 
     def __init__(
@@ -91,8 +92,12 @@ class Dataset:
         return {name: split for name, split in found.items() if split is not None and len(split)}
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of the set's content: every file's name, label and size, wherever it lies."""
-        return fingerprint(self.train, self.test, *([] if self.validation is None else [self.validation]))
+        """Sixteen hexadecimal digits of the set's content: every file's name, label and size, wherever it lies; as it
+        was when somebody first asked."""
+        if self._fingerprint is None:
+            others = [] if self.validation is None else [self.validation]
+            self._fingerprint = fingerprint(self.train, self.test, *others)
+        return self._fingerprint
 
     @property
     def is_published(self) -> bool:
