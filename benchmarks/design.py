@@ -6,16 +6,21 @@ Each is a `Poster` to the training loop: images to `Features` to logits, by the 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v3_small, resnet18
 
+from poster_ada.checkpoints.fill import fill
+from poster_ada.checkpoints.own import read_own
 from poster_ada.model.config import PosterConfig
 from poster_ada.model.fusion import CrossFusionBlock, PyramidFusion
 from poster_ada.model.heads import make_head
 from poster_ada.model.poster import Features, FusedStreams, Poster
+
+LANDMARK_WEIGHTS = Path("runs/ferplus/landmarks.safetensors")
 
 
 class ImageAlone(Poster):
@@ -32,6 +37,20 @@ class ImageAlone(Poster):
     def fuse_streams(self, images: Tensor, landmark_map: Tensor | None = None) -> FusedStreams:
         image = self.image_tokens(images).mean(1)
         return FusedStreams(image, image, self.norm(image))
+
+
+class TrainedLandmarks(Poster):
+    """The landmark stream trained to find points on real faces, where `mini` leaves it as it was drawn.
+
+    Its weights, `LANDMARK_WEIGHTS`, are made by `python -m poster_ada.landmarks --preset mini --faces data/ferplus
+    --epochs 20 --out runs/ferplus/landmarks.safetensors`.
+    """
+
+    def __init__(self, config: PosterConfig) -> None:
+        super().__init__(config)
+        if self.head.weight.device.type != "meta":
+            fill(self.landmark_stream, read_own(LANDMARK_WEIGHTS)[1], LANDMARK_WEIGHTS, lambda name: name)
+            self.landmark_stream.freeze()
 
 
 class OneStream(Poster):
@@ -114,7 +133,8 @@ class MobileNetV3(Torchvision):
 
 
 DESIGNS: dict[str, type[Poster]] = {
-    "poster": Poster, "without landmark stream": OneStream, "without pyramid": WithoutPyramid,
+    "poster": Poster, "landmark stream trained on points": TrainedLandmarks, "without landmark stream": OneStream,
+    "without pyramid": WithoutPyramid,
     "image stream alone": ImageAlone, "MobileNetV3-small": MobileNetV3, "ResNet-18": ResNet18,
 }
 

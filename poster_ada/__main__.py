@@ -17,7 +17,7 @@ COMMANDS = {
     "report": "run the notebooks and typeset the paper",
     "study": "compare AdaFace's head with MLP on real faces",
     "export": "write a checkpoint for ONNX Runtime or OpenVINO",
-    "landmarks": "make the landmark weights of the nano preset again",
+    "landmarks": "train the landmark stream of a small preset",
 }
 
 

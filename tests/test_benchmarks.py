@@ -1,15 +1,25 @@
 """What the benchmark compares computes the same thing, and a report keeps what it did not measure again."""
 
+import json
+
 import pandas as pd
 import pytest
 import torch
+from face_sets import ferplus
+from safetensors.torch import save_file
 
+import benchmarks.design as design
 from benchmarks.__main__ import main
+from benchmarks.design import DESIGNS, costs
 from benchmarks.plain import PlainPoster, PlainSam, plain_step
 from benchmarks.report import write_report
 from benchmarks.ways import model_of, training_step
 from poster_ada.checkpoints.create import create_model
-from poster_ada.training.recipe import TrainConfig
+from poster_ada.data.datasets import open_dataset
+from poster_ada.model.config import PRESETS
+from poster_ada.model.poster import Poster
+from poster_ada.training.loop import train
+from poster_ada.training.recipe import TrainConfig, fit_recipe
 
 CPU = torch.device("cpu")
 
@@ -59,3 +69,25 @@ def test_no_rounds_are_refused():
 def test_a_plain_model_is_made_of_published_layers():
     kinds = {type(module).__module__ for module in PlainPoster(create_model("nano")).modules()}
     assert "poster_ada.prelu" not in kinds
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_every_design_trains_as_poster_does(name, tmp_path, monkeypatch):
+    config = fit_recipe(open_dataset(ferplus(tmp_path / "votes")), "mini", epochs=1, batch_size=4)
+    if name == "landmark stream trained on points":
+        monkeypatch.setattr(design, "LANDMARK_WEIGHTS", tmp_path / "landmarks.safetensors")
+        save_file(Poster(config.model).landmark_stream.state_dict(), design.LANDMARK_WEIGHTS,
+                  {"poster_ada": json.dumps({"model": {}, "training": {}})})
+    run = train(config, tmp_path / "run", device="cpu", quiet=True, make=DESIGNS[name])
+    assert run.finished and "test" in run.record
+    parameters, multiply_adds = costs(DESIGNS[name], config.model)
+    model = DESIGNS[name](config.model)
+    assert parameters == sum(p.numel() for p in model.parameters() if p.requires_grad) and multiply_adds > 1e6
+
+
+def test_parts_taken_out_cost_less():
+    whole, config = costs(Poster, PRESETS["mini"]), PRESETS["mini"]
+    for name in ("without pyramid", "image stream alone"):
+        assert all(less < more for less, more in zip(costs(DESIGNS[name], config), whole, strict=True))
+    parameters, multiply_adds = costs(DESIGNS["without landmark stream"], config)
+    assert parameters == whole[0] and multiply_adds < whole[1]
