@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,8 @@ def model_card(
     training, scores, c = dict(training or {}), dict(scores or {}), model.config
     recipe, data = training.get("recipe", {}), training.get("data", "unknown faces")
     results = [
-        EvalResult("image-classification", data.lower().replace(" ", "-"), data, metric, round(100 * scores[score], 2))
+        EvalResult("image-classification", re.sub(r"\W+", "-", data.lower()).strip("-"), data, metric,
+                   round(100 * scores[score], 2))
         for metric, score in (("accuracy", "accuracy"), ("f1", "macro_f1")) if score in scores
     ]
     header = ModelCardData(
@@ -64,9 +66,9 @@ def _training(training: Mapping[str, Any], recipe: Mapping[str, Any], data: str)
         return "The file does not say how it was trained."
     where = training.get("environment", {})
     lines = [
-        f"Trained on {data}, {training.get('train_faces', '?')} faces, of which none was a test face by name; epoch "
-        f"{training.get('epoch', '?')} of {recipe['epochs']} was chosen on {training.get('selected_on', '?')}. Commit "
-        f"{where.get('commit', '?')}, {training.get('precision', '?')}, torch {where.get('torch', '?')}.",
+        f"Trained on {data}, {training.get('train_faces', '?')} faces; epoch {training.get('epoch', '?')} of "
+        f"{recipe['epochs']} was chosen on {training.get('selected_on', '?')}. Commit {where.get('commit', '?')}, "
+        f"{training.get('precision', '?')}, torch {where.get('torch', '?')}.",
         "To train it again:",
         f"```bash\npython -m poster_ada.train --preset {recipe['preset']} --head {recipe['model']['head']} "
         f"--data {recipe['data']} --seed {recipe['seed']}\n```",
