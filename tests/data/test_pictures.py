@@ -66,7 +66,12 @@ def test_of_several_frames_the_first_counts(tmp_path):
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr"])
 def test_common_modes_keep_their_look(mode):
     original = picture(3, (32, 32))
-    pixels = decode_bytes(saved(original.convert(mode), "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"), "face")
+    content = saved(original.convert(mode), "TIFF" if mode in ("CMYK", "YCbCr") else "PNG")
+    try:
+        Image.open(io.BytesIO(content)).load()
+    except OSError:  # Pillow 12 and YCbCr
+        pytest.skip("this Pillow does not read the TIFF that it writes itself")
+    pixels = decode_bytes(content, "face")
     assert np.array_equal(pixels, np.asarray(original.convert(mode).convert("RGB")))
 
 

@@ -199,7 +199,7 @@ def test_mini_learns_from_real_faces_of_which_five_points_are_known(pointed, tmp
     real = RealPoints("real faces", images, five, images[:8], five[:8])
     record = train_landmarks(pointed, tmp_path / "out.safetensors", 25, 9, seed=5, quiet=True, preset="mini", real=real)
     assert read_own(tmp_path / "out.safetensors")[0]["model"] == landmark_fields(mini)
-    assert record["real_faces"] == "real faces" and record["channel_order"] == "RGB"
+    assert record["real_faces"] == "real faces" and record["channel_order"] == "grey"
     untaught = train_landmarks(pointed, tmp_path / "alone.safetensors", 25, 9, seed=5, quiet=True, preset="mini")
     tensors = read_own(tmp_path / "alone.safetensors")[1]
     stream = LandmarkStream(mini.landmark_stem, mini.landmark_stages, mini.embed_dim, mini.grid).eval()
