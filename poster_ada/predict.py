@@ -65,7 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"--min-score is {args.min_score}; it must lie in 0..1.")
     from poster_ada.recognition.sources import files_of
 
-    files = files_of(args.sources) if args.sources else []  # a name that is not there is told before anything is loaded
+    out = Path(args.out)
+    # A name that is not there is told before anything is loaded.
+    files = files_of(args.sources, out) if args.sources else []
+    if not args.no_pictures and (own := [file for file in files if file.resolve().parent == out.resolve()]):
+        raise InputError(f"{own[0]} lies in {out}, where its annotated copy would go over it; choose another --out, or "
+                         "write the table alone with --no-pictures.")
     from poster_ada.devices import choose_device
     from poster_ada.recognition.detector import LEAST_SCORE
     from poster_ada.recognition.recognizer import Recognizer
@@ -80,7 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         show_live(recognizer, args.webcam)
         return 0
-    out = Path(args.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with (out / TABLE).open("w", encoding="utf-8", newline="") as table:

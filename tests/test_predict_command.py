@@ -142,6 +142,25 @@ def test_wrong_words_are_one_sentence(run, tmp_path, monkeypatch, words, sentenc
     assert code == 2 and err.count("\n") == 1 and sentence in err
 
 
+def test_copies_never_go_over_the_users_own_pictures(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in ("photo.jpg", "photo.png", "clip.mp4"):
+        Image.fromarray(noise()).save(tmp_path / "out" / name, "JPEG")
+        before = (tmp_path / "out" / name).read_bytes()
+        code, _, _, err = run(tmp_path / "out" / name)
+        assert code == 2 and err.count("\n") == 1 and f"{name} lies in {tmp_path / 'out'}" in err
+        assert (tmp_path / "out" / name).read_bytes() == before
+    code, table, _, _ = run(tmp_path / "out" / "photo.jpg", "--no-pictures")
+    assert code == 0 and len(table) == 1
+
+
+def test_copies_of_an_earlier_run_are_no_pictures_of_the_next(run, tmp_path):
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    for _ in range(2):
+        code, table, _, _ = run(tmp_path)
+        assert code == 0 and table["file"].to_list() == [str(tmp_path / "photo.png")]
+
+
 def test_json_is_one_object_a_face(run, tmp_path):
     Image.fromarray(noise()).save(tmp_path / "photo.png")
     code, table, out, _ = run(tmp_path / "photo.png", "--json", "--no-pictures")

@@ -17,10 +17,11 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def files_of(sources: Iterable[str]) -> list[Path]:
+def files_of(sources: Iterable[str], out: Path | None = None) -> list[Path]:
     """Every picture and video that `sources` name, each once.
 
-    Folders are searched to any depth; a file that is named itself is taken whatever it is called.
+    Folders are searched to any depth; a file that is named itself is taken whatever it is called. What lies in `out`,
+    where annotated copies of an earlier run are, is found in no folder above it.
 
     Raises:
         InputError: a source is not there, or no file is left.
@@ -29,8 +30,9 @@ def files_of(sources: Iterable[str]) -> list[Path]:
     for source in sources:
         path = Path(source).expanduser()
         if path.is_dir():
+            copies = None if out is None or out.resolve() == path.resolve() else out.resolve()
             found += sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".") and (
-                is_picture(file.name) or is_video(file)))
+                is_picture(file.name) or is_video(file)) and not (copies and file.resolve().is_relative_to(copies)))
         elif path.is_file():
             found.append(path)
         elif matches := sorted(glob.glob(str(path), recursive=True)):
