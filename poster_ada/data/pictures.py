@@ -54,10 +54,7 @@ def decode_bytes(data: bytes, name: str) -> np.ndarray:
             if width * height > LARGEST_PICTURE:
                 raise InputError(f"{name} has {width} x {height} pixels, more than {LARGEST_PICTURE // 10**6} million; "
                                  "make it smaller or remove it.")
-            picture.load()  # of several frames the first
-            turn = TURNS.get(orientation_of(picture))
-            shown = in_8_bits(picture, name)
-            return np.array(shown if turn is None else shown.transpose(turn))
+            return _pixels(picture, name)
     except UnidentifiedImageError:
         raise InputError(f"{name} is not a picture ({len(data)} bytes); replace or remove it.") from None
     except InputError:
@@ -70,6 +67,24 @@ def decode_bytes(data: bytes, name: str) -> np.ndarray:
     except Exception as error:  # Pillow's readers of formats pass on whatever a damaged file makes them raise
         raise InputError(f"{name} does not decode fully ({error or type(error).__name__}); the file is damaged, copy "
                          "it again.") from None
+
+
+def pixels_of(picture: Image.Image, name: str) -> np.ndarray:
+    """As `decode`, of a picture that Pillow has opened or made. Raises InputError where it does not decode."""
+    try:
+        return _pixels(picture, name)
+    except InputError:
+        raise
+    except Exception as error:  # as in `decode_bytes`
+        raise InputError(f"{name} does not decode fully ({error or type(error).__name__}); open its file again."
+                         ) from None
+
+
+def _pixels(picture: Image.Image, name: str) -> np.ndarray:
+    picture.load()  # of several frames the first
+    turn = TURNS.get(orientation_of(picture))
+    shown = in_8_bits(picture, name)
+    return np.array(shown if turn is None else shown.transpose(turn))
 
 
 def in_8_bits(picture: Image.Image, name: str) -> Image.Image:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from poster_ada.checkpoints.create import load_checkpoint
 from poster_ada.checkpoints.names import checkpoint_path
-from poster_ada.data.pictures import decode, in_8_bits
+from poster_ada.data.pictures import decode, pixels_of
 from poster_ada.data.resize import resize_exactly
 from poster_ada.data.transforms import EvaluationTransform
 from poster_ada.devices import choose_device
@@ -114,8 +114,12 @@ class Recognizer:
         """
         many: list[Any] = list(pictures) if isinstance(pictures, list | tuple) else [pictures]
         names = [str(each) if isinstance(each, str | os.PathLike) else str(number) for number, each in enumerate(many)]
-        images = [as_array(each) for each in many]
-        return self.table(names, [image.shape[:2] for image in images], [self.faces_of(image) for image in images])
+        sizes, faces = [], []
+        for each in many:  # one picture at a time is held, of the others their faces
+            image = as_array(each)
+            sizes.append(image.shape[:2])
+            faces.append(self.faces_of(image))
+        return self.table(names, sizes, faces)
 
     def faces_of(self, image: np.ndarray) -> list[Face]:
         """The faces of uint8 (H, W, 3), aligned; empty where there is none."""
@@ -125,9 +129,13 @@ class Recognizer:
                 return [Face(aligned(image, each.points, self.template, side), each, each.score) for each in found]
             if self.crop == "detect" or max(image.shape[:2]) > HARDLY_LARGER * side:
                 return []
-        whole = torch.from_numpy(image).permute(2, 0, 1)[None]
-        crop = resize_exactly(whole, side)[0].permute(1, 2, 0).numpy()
+        crop = self._whole(image)
         return [Face(crop, None, self.detector.face_score(crop) if self.detector else None)]
+
+    def _whole(self, image: np.ndarray) -> np.ndarray:
+        """A picture that is a face already, at the model's size."""
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+        return resize_exactly(pixels, self.model.config.image_size)[0].permute(1, 2, 0).numpy()
 
     def recognise(self, crops: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (S, S, 3) each -> probabilities (N, C) and feature norms (N,)."""
@@ -169,15 +177,25 @@ class Recognizer:
         return annotated(as_array(image), faces)
 
     def explain(self, image: Picture, faces: pd.DataFrame, with_picture: bool = True) -> Image.Image:
-        """The annotated picture, and below it the first faces with the heat of Grad-CAM on both streams."""
+        """The annotated picture, and below it the first faces of the table with the heat of Grad-CAM on both streams.
+
+        Raises:
+            InputError: the table has no points, as the one that the command writes; then nothing can be aligned.
+        """
         from poster_ada.recognition.explained import explained
 
         pixels, shown = as_array(image), faces[faces["face"] > 0].head(MOST_EXPLAINED)
-        crops = [face.crop for face in self.faces_of(pixels)]
+        if missing := set(POINTS) - set(faces):
+            raise InputError(f"the table of faces has no column {min(missing)}; give the table that the recogniser "
+                             "gave for this picture.")
+        # Of the table's own points: whoever explains some of the faces means these.
+        crops = [self._whole(pixels) if np.isnan(points).any() else aligned(
+            pixels, points.reshape(-1, 2), self.template, self.model.config.image_size)
+            for points in shown[list(POINTS)].to_numpy(float)]
         inputs = [self.transform(torch.from_numpy(crop).permute(2, 0, 1)[None].to(self.device)) for crop in crops]
         classes = [self.class_names.index(name) for name in shown["prediction"]]
         return explained(self.model, annotated(pixels, faces) if with_picture else None,
-                         list(zip(crops, inputs, classes, strict=False)))
+                         list(zip(crops, inputs, classes, strict=True)))
 
 
 def as_array(picture: Picture) -> np.ndarray:
@@ -185,7 +203,7 @@ def as_array(picture: Picture) -> np.ndarray:
     if isinstance(picture, str | os.PathLike):
         return decode(picture)
     if isinstance(picture, Image.Image):
-        return np.array(in_8_bits(picture, "the picture"))
+        return pixels_of(picture, "the picture")
     values = picture.detach().cpu().numpy() if isinstance(picture, Tensor) else picture
     if isinstance(picture, Tensor) and values.ndim == 3 and values.shape[0] in (1, 3):
         values = values.transpose(1, 2, 0)

@@ -116,6 +116,60 @@ def test_explaining_adds_a_line_of_panels_for_each_face(finding, photograph):
     assert np.abs(panels[0] - panels[1]).mean() > 5  # heat lies on it
 
 
+def test_explaining_some_faces_shows_these(finding, photograph):
+    pytest.importorskip("pytorch_grad_cam")
+    recognizer = finding(*BOXES)
+    faces = recognizer(photograph)
+    both = np.array(recognizer.explain(photograph, faces, with_picture=False))
+    second = np.array(recognizer.explain(photograph, faces.iloc[1:], with_picture=False))
+    line = both.shape[0] // 2
+    assert np.array_equal(second[:line], both[line:]) and not np.array_equal(second[:line], both[:line])
+    with pytest.raises(InputError, match="no column left_eye_x; give the table"):
+        recognizer.explain(photograph, faces.drop(columns=list(POINTS)))
+
+
+def test_a_picture_taken_whole_is_explained_whole(finding):
+    pytest.importorskip("pytorch_grad_cam")
+    recognizer = finding(crop="none")
+    picture = np.random.default_rng(1).integers(0, 256, (90, 90, 3), np.uint8)
+    assert recognizer.explain(picture, recognizer(picture), with_picture=False).height > 160
+
+
+def test_pillows_pictures_are_turned_as_their_files_are_and_broken_ones_are_one_sentence(finding, photograph, tmp_path):
+    recognizer = finding(*BOXES)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photograph).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as opened:
+        assert recognizer(opened).drop(columns="file").equals(recognizer(photograph).drop(columns="file"))
+        assert recognizer.draw(opened, recognizer(opened)).size == (240, 160)
+    content = (tmp_path / "turned.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(content[:len(content) // 2])
+    with Image.open(tmp_path / "cut.png") as opened, pytest.raises(InputError, match="the picture does not decode"):
+        recognizer(opened)
+
+
+def test_of_many_pictures_one_is_held_at_a_time(finding, photograph, monkeypatch):
+    import gc
+    import weakref
+
+    recognizer, alive, most = finding(*BOXES), weakref.WeakSet(), []
+
+    class Held(np.ndarray):
+        """An array that can be counted."""
+
+    def read(picture):
+        gc.collect()
+        image = photograph.copy().view(Held)
+        alive.add(image)
+        most.append(len(alive))
+        return image
+
+    monkeypatch.setattr(Held, "__hash__", object.__hash__, raising=False)
+    monkeypatch.setattr("poster_ada.recognition.recognizer.as_array", read)
+    assert len(recognizer([photograph] * 5)) == 10 and max(most) <= 2
+
+
 def test_an_unknown_crop_is_refused(checkpoint):
     with pytest.raises(InputError, match="crop 'some' is unknown"):
         Recognizer(checkpoint, crop="some")
