@@ -6,23 +6,28 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from poster_ada.checkpoints.names import SHIPPED
 from poster_ada.devices import DEVICES
 from poster_ada.errors import InputError, command
+from poster_ada.files import write_atomically
 from poster_ada.flags import CommandParser
 from poster_ada.model.precision import PRECISIONS
 from poster_ada.recognition.manners import MANNERS
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from poster_ada.recognition.recognizer import Recognizer
 
 TABLE = "predictions.csv"
 SHOWN_ROWS = 20
+JPEG_SIDE = 65_500  # pixels, the most that a JPEG file has
 
 
 def parser() -> CommandParser:
@@ -61,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if not args.sources and args.webcam is None:
         raise InputError("no picture was named; give pictures, folders or a video, or --webcam.")
+    if args.sources and args.webcam is not None:
+        raise InputError("--webcam takes no pictures beside it; leave out one of them.")
     if args.min_score is not None and not 0 <= args.min_score <= 1:
         raise InputError(f"--min-score is {args.min_score}; it must lie in 0..1.")
     from poster_ada.recognition.sources import files_of
@@ -71,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.no_pictures and (own := [file for file in files if file.resolve().parent == out.resolve()]):
         raise InputError(f"{own[0]} lies in {out}, where its annotated copy would go over it; choose another --out, or "
                          "write the table alone with --no-pictures.")
+    if args.explain and find_spec("pytorch_grad_cam") is None:
+        raise InputError("--explain needs grad-cam: pip install 'poster-ada[notebooks]', or leave out --explain.")
     from poster_ada.devices import choose_device
     from poster_ada.recognition.detector import LEAST_SCORE
     from poster_ada.recognition.recognizer import Recognizer
@@ -99,9 +108,10 @@ def recognise(recognizer: Recognizer, files: list[Path], out: Path, table: TextI
     import pandas as pd
     from tqdm import tqdm
 
+    from poster_ada.data.pictures import decode
     from poster_ada.recognition.recognizer import POINTS
     from poster_ada.recognition.sources import is_video
-    from poster_ada.recognition.video import PROGRESS_AFTER, plot_over_time, recognise_video
+    from poster_ada.recognition.video import PROGRESS_AFTER, recognise_video
 
     quiet, shown, broken = args.quiet, [], 0
     names, timed = annotated_names(files), any(map(is_video, files))
@@ -118,15 +128,16 @@ def recognise(recognizer: Recognizer, files: list[Path], out: Path, table: TextI
                         frames.append(rows)
                     whole = pd.concat(frames, ignore_index=True)
                     if copy is not None:
-                        plot_over_time(whole, copy.with_suffix(".png"))
+                        plot_beside(whole, copy.with_suffix(".png"))
                     shown.append(whole.groupby("track").head(1))
                 else:
-                    rows = recognizer(path)
+                    image = decode(path)
+                    rows = recognizer(image).assign(file=str(path))
                     if timed:  # one table has one header
                         rows.insert(1, "time", None)
                         rows.insert(2, "track", None)
                     write_rows(rows.drop(columns=[*POINTS]), table, args.json)
-                    save_pictures(recognizer, path, rows, out / names[path], args)
+                    save_pictures(recognizer, image, rows, out / names[path], args)
                     shown.append(rows)
             except InputError as error:
                 broken += 1
@@ -135,6 +146,16 @@ def recognise(recognizer: Recognizer, files: list[Path], out: Path, table: TextI
         print(short_table(pd.concat(shown, ignore_index=True), len(files)))
         print(f"Everything is in {out}.")
     return 1 if broken else 0
+
+
+def plot_beside(table: pd.DataFrame, path: Path) -> None:
+    """The plot over a video's time; without matplotlib, which is in an extra, a word on how to get it."""
+    from poster_ada.recognition.video import plot_over_time
+
+    try:
+        plot_over_time(table, path)
+    except ModuleNotFoundError as error:
+        print(f"note: no plot {path}, which needs {error.name}: pip install 'poster-ada[notebooks]'.", file=sys.stderr)
 
 
 def write_rows(rows: pd.DataFrame, table: TextIO, as_json: bool) -> None:
@@ -147,23 +168,29 @@ def write_rows(rows: pd.DataFrame, table: TextIO, as_json: bool) -> None:
 
 
 def annotated_names(files: Sequence[Path]) -> dict[Path, str]:
-    """For every file a name of its own for its annotated copy."""
+    """For every file a name of its own for its annotated copy, also where large and small letters are the same."""
     names: dict[Path, str] = {}
+    taken: set[str] = set()
     for path in files:
-        stem, number = path.stem, 1
-        while (name := f"{stem}{'' if number == 1 else f'-{number}'}.jpg") in names.values():
+        number, name = 1, path.stem
+        while name.lower() in taken:
             number += 1
-        names[path] = name
+            name = f"{path.stem}-{number}"
+        taken.add(name.lower())
+        names[path] = f"{name}.jpg"
     return names
 
 
-def save_pictures(recognizer: Recognizer, path: Path, rows: pd.DataFrame, copy: Path, args: Namespace) -> None:
-    """The annotated copy of a picture, and its explanation where it is asked for."""
+def save_pictures(recognizer: Recognizer, image: np.ndarray, rows: pd.DataFrame, copy: Path, args: Namespace) -> None:
+    """The annotated copy of a picture, and its explanation where it is asked for; each whole or not there."""
     if args.no_pictures:
         return
-    recognizer.draw(path, rows).save(copy, quality=92)
+    kind = "JPEG" if max(image.shape) <= JPEG_SIDE else "PNG"
+    write_atomically(copy if kind == "JPEG" else copy.with_suffix(".png"),
+                     partial(recognizer.draw(image, rows).save, format=kind, quality=92))
     if args.explain and (rows["face"] > 0).any():
-        recognizer.explain(path, rows).save(copy.with_name(f"{copy.stem}-explained.png"))
+        write_atomically(copy.with_name(f"{copy.stem}-explained.png"),
+                         partial(recognizer.explain(image, rows).save, format="PNG"))
 
 
 def short_table(rows: pd.DataFrame, files: int) -> str:

@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import struct
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -131,7 +133,7 @@ def test_one_pixel_is_no_face(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("words, sentence", [
-    ([], "no picture was named"), (["gone.jpg"], "there is no picture, folder or video gone.jpg"),
+    ([], "no picture was named"), (["photo.png", "--webcam"], "--webcam takes no pictures"), (["gone.jpg"], "there is no picture, folder or video gone.jpg"),
     (["."], "holds no picture and no video"), (["photo.png", "--min-score", "7"], "--min-score is 7.0"),
 ])
 def test_wrong_words_are_one_sentence(run, tmp_path, monkeypatch, words, sentence):
@@ -237,6 +239,62 @@ def test_a_video_cut_short_gives_the_frames_it_has_or_says_so(run, video):
     video.write_bytes(content[: len(content) // 2])
     code, table, _, err = run(video, "--no-pictures")
     assert (code == 1 and "clip.mp4 is not a video that can be read here" in err) or (code == 0 and len(table) > 0)
+
+
+def test_an_avi_cut_short_gives_the_frames_it_has_and_says_so(run, tmp_path):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (160, 120))
+    for number in range(12):
+        writer.write(noise(seed=number))
+    writer.release()
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    code, table, _, err = run(path)
+    assert code == 0 and 3 <= len(table) < 12 and "clip.avi ends after" in err and err.count("\n") == 1
+
+
+def test_a_video_without_frames_is_one_sentence(run, tmp_path):
+    path = tmp_path / "clip.avi"
+    cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (160, 120)).release()
+    code, table, _, err = run(path)
+    assert path.stat().st_size and code == 1 and table is None
+    assert err.count("\n") == 1 and "clip.avi is not a video that can be read here, or has no frame" in err
+
+
+def test_a_copy_of_a_video_that_cannot_be_written_is_one_sentence(run, video, tmp_path, monkeypatch):
+    (tmp_path / "out" / "clip.mp4").mkdir(parents=True)  # a folder is in the way
+    code, _, _, err = run(video)
+    assert code == 1 and err.count("\n") == 1 and "clip.mp4 cannot be written; choose another --out" in err
+    (tmp_path / "out" / "clip.mp4").rmdir()
+    monkeypatch.setattr("poster_ada.recognition.video.length_of", lambda path: (7 if "out" in str(path) else 12, 10.0))
+    code, table, _, err = run(video)
+    assert code == 1 and len(table) == 12 and "holds 7 of 12 frames" in err
+
+
+def test_without_matplotlib_a_video_has_no_plot_and_the_rest_goes_on(run, video, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    code, table, _, err = run(video, tmp_path / "photo.png")
+    assert code == 0 and len(table) == 13 and "needs matplotlib: pip install" in err and err.count("\n") == 1
+
+
+def test_explaining_without_grad_cam_is_refused_at_once(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "find_spec", lambda name: None)
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    code, table, _, err = run(tmp_path / "photo.png", "--explain")
+    assert code == 2 and table is None and "--explain needs grad-cam: pip install" in err
+
+
+def test_a_picture_too_long_for_jpeg_has_a_copy_all_the_same(run, tmp_path):
+    Image.new("RGB", (70_000, 12)).save(tmp_path / "strip.png")
+    code, table, _, err = run(tmp_path / "strip.png")
+    assert (code, err) == (0, "") and Image.open(tmp_path / "out" / "strip.png").width == 70_000
+
+
+def test_copies_have_names_of_their_own():
+    files = [Path(name) for name in ("a/photo.jpg", "b/Photo.png", "c/photo.webp", "photo-2.jpg")]
+    names = list(predict.annotated_names(files).values())
+    assert names[0] == "photo.jpg" and len({name.lower() for name in names}) == 4
 
 
 def test_no_camera_is_one_sentence(run):

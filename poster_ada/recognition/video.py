@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,9 @@ def recognise_video(
 
     Args:
         copy: where an annotated copy goes (.mp4); None for none.
+
+    Raises:
+        InputError: as `frames_of`; or the copy cannot be written, which OpenCV does not say itself.
     """
     tracks, writer = Tracks(), None
     detector = recognizer.detector
@@ -78,11 +82,19 @@ def recognise_video(
                     if writer is None:
                         copy.parent.mkdir(parents=True, exist_ok=True)
                         writer = cv2.VideoWriter(str(copy), cv2.VideoWriter.fourcc(*"mp4v"), rate, image.shape[1::-1])
+                        if not writer.isOpened():
+                            raise InputError(f"{copy} cannot be written; choose another --out, or leave the copy out "
+                                             "with --no-pictures.")
                     writer.write(cv2.cvtColor(np.asarray(recognizer.draw(image, table)), cv2.COLOR_RGB2BGR))
                 yield table
                 bar.update()
         if said and number < said - 1:
-            tqdm.write(f"note: {path} ends after {number} of {said} frames.")
+            tqdm.write(f"note: {path} ends after {number} of {said} frames.", file=sys.stderr)
+        if writer is not None and copy is not None:
+            writer.release()
+            if (written := length_of(copy)[0]) < number:
+                raise InputError(f"{copy} holds {written} of {number} frames: it could not be written to its end; free "
+                                 "some space on the disk.")
     finally:
         if detector is not None:
             detector.sides = sides
@@ -92,18 +104,19 @@ def recognise_video(
 
 def plot_over_time(table: pd.DataFrame, path: Path) -> None:
     """Probabilities of the face that is seen most, over the time of a video's table."""
-    from matplotlib import pyplot as plt
-
     seen = table[table["track"] > 0]
     if seen.empty:
         return
+    import matplotlib
+    from matplotlib.figure import Figure  # not pyplot, which would look for a screen
+
     longest = seen[seen["track"] == seen["track"].mode().iloc[0]]
-    fig, axis = plt.subplots(figsize=(7, 2.8), layout="constrained")
+    fig = Figure(figsize=(7, 2.8), layout="constrained")
+    axis = fig.subplots()
     names = [column for column in table if column.startswith("p_")]
     axis.stackplot(longest["time"], longest[names].to_numpy(float).T, labels=[name[2:] for name in names],
-                   colors=plt.colormaps["cividis"](np.linspace(0, 1, len(names))), edgecolor="white", linewidth=0.5)
+                   colors=matplotlib.colormaps["cividis"](np.linspace(0, 1, len(names))), edgecolor="white", linewidth=0.5)
     axis.set(xlabel="seconds", ylabel="probability", ylim=(0, 1), xlim=(longest["time"].min(), longest["time"].max()),
              title=f"track {longest['track'].iloc[0]}")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, reverse=True)
     write_atomically(path, lambda temporary: fig.savefig(temporary, format="png", dpi=150))
-    plt.close(fig)
