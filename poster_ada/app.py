@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 
 from poster_ada.checkpoints.names import SHIPPED
@@ -32,13 +30,11 @@ def parser() -> CommandParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     args = parser().parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="poster-ada-") as folder:  # what is uploaded goes with the page
-        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}  # before gradio is loaded
-        from poster_ada.recognition.page import serve
-        from poster_ada.recognition.recognizer import Recognizer
+    from poster_ada.recognition.recognizer import Recognizer
+    from poster_ada.recognition.serving import serve_page
 
-        recognizer = Recognizer(args.checkpoint, crop=args.crop, device=args.device, detector=args.detector)
-        serve(recognizer, args.port, MANNERS, open_browser=not args.no_browser)
+    recognizer = Recognizer(args.checkpoint, crop=args.crop, device=args.device, detector=args.detector)
+    serve_page(recognizer, args.port, open_browser=not args.no_browser)
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ def parser() -> CommandParser:
     p.add_argument("--explain", action="store_true", help="also write where Grad-CAM says each stream looked")
     p.add_argument("--no-pictures", action="store_true", help="write the table alone")
     p.add_argument("--json", action="store_true", help="print one JSON object per face instead of a table")
-    p.add_argument("--webcam", type=int, nargs="?", const=0, metavar="N", help="live, from camera N (default 0); "
-                   "Ctrl-C or q ends it")
+    p.add_argument("--webcam", type=int, nargs="?", const=0, metavar="N", help="live, from camera N (default 0), in a "
+                   "window, or where OpenCV has none on the page (extra app); q or Ctrl-C ends it")
     p.add_argument("--device", choices=DEVICES, default="auto", help="cpu to leave GPUs alone (default auto)")
     p.add_argument("--gpu", metavar="0", help="GPU to use (default: the first, or the CPU)")
     p.add_argument("--precision", choices=PRECISIONS, default="float32", help="default float32")
@@ -90,9 +90,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if recognizer.note:
         print(f"note: {recognizer.note}", file=sys.stderr)
     if args.webcam is not None:
-        from poster_ada.recognition.camera import show_live
+        from poster_ada.recognition.camera import check_camera, has_windows, show_live
+        from poster_ada.recognition.serving import serve_page
 
-        show_live(recognizer, args.webcam)
+        if has_windows():
+            show_live(recognizer, args.webcam)
+        else:
+            check_camera(args.webcam)
+            print("note: this OpenCV has no windows, so the camera is shown by the page.", file=sys.stderr)
+            serve_page(recognizer)
         return 0
     try:
         out.mkdir(parents=True, exist_ok=True)

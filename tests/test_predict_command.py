@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from photographs import TEMPLATE, Scripted
 from PIL import Image
+from small_runs import child_process
 
 import poster_ada.predict as predict
 from poster_ada.checkpoints.create import create_model
@@ -297,6 +299,40 @@ def test_copies_have_names_of_their_own():
     assert names[0] == "photo.jpg" and len({name.lower() for name in names}) == 4
 
 
-def test_no_camera_is_one_sentence(run):
+@pytest.mark.parametrize("windows", [True, False])
+def test_no_camera_is_one_sentence(run, monkeypatch, windows):
+    monkeypatch.setattr("poster_ada.recognition.camera.has_windows", lambda: windows)
     code, _, _, err = run("--webcam", "93")
-    assert code == 2 and "there is no camera 93" in err
+    assert code == 2 and err.count("\n") == 1 and "there is no camera 93" in err
+
+
+def test_a_camera_without_windows_is_shown_by_the_page(run, monkeypatch):
+    served = []
+    monkeypatch.setattr("poster_ada.recognition.camera.has_windows", lambda: False)
+    monkeypatch.setattr("poster_ada.recognition.camera.check_camera", lambda number: None)
+    monkeypatch.setattr("poster_ada.recognition.serving.serve_page", served.append)
+    code, _, _, err = run("--webcam")
+    assert code == 0 and len(served) == 1 and isinstance(served[0], Recognizer) and "shown by the page" in err
+
+
+def test_the_headless_opencv_has_no_windows():
+    from importlib.metadata import PackageNotFoundError, version
+
+    from poster_ada.recognition.camera import has_windows
+
+    try:
+        version("opencv-python-headless")
+    except PackageNotFoundError:
+        pytest.skip("another OpenCV is installed")
+    assert not has_windows()
+
+
+@pytest.mark.parametrize("words", [["cut.mp4"], ["--webcam", "93"]], ids=" ".join)
+def test_opencv_and_ffmpeg_print_nothing_of_their_own(checkpoint, tmp_path, video, words):
+    """In a process of its own: they write past Python."""
+    (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:2000])
+    where = child_process()
+    words = [str(tmp_path / word) if word.endswith("mp4") else word for word in words]
+    done = subprocess.run([sys.executable, "-m", "poster_ada.predict", *words, "-c", str(checkpoint), "--crop", "none",
+                           "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False, **where)
+    assert done.returncode and done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr

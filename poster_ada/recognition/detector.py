@@ -4,8 +4,8 @@ through OpenCV. Its file is fetched once, from its author's repository, and chec
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,9 +62,16 @@ def find_detector(given: str | Path | None = None, addresses: tuple[str, ...] = 
                          "are cut out already with --crop none.")
     if not path.is_file():
         for address in addresses:
-            with suppress(InputError):
+            try:
                 download(address, path, "--detector")
                 break
+            except InputError:
+                continue
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise InputError(f"the face detector cannot be kept in {path.parent} ({error.strerror}); fetch "
+                                 f"{addresses[0]} elsewhere and give the file with --detector.") from None
         else:
             raise InputError(f"the face detector could not be downloaded; fetch {addresses[0]} elsewhere and give the "
                              "file with --detector, or take faces that are cut out already with --crop none.")

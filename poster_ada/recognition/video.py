@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from poster_ada.errors import InputError
 from poster_ada.files import write_atomically
+from poster_ada.recognition.capture import opened
 from poster_ada.recognition.detector import SIDES
 from poster_ada.recognition.recognizer import Recognizer
 from poster_ada.recognition.tracks import Tracks
@@ -27,8 +28,7 @@ def frames_of(path: Path) -> Iterator[tuple[float, np.ndarray]]:
     Raises:
         InputError: the file cannot be read as a video, or has no frame.
     """
-    capture = cv2.VideoCapture(str(path))
-    try:
+    with opened(str(path)) as capture:
         rate, count = capture.get(cv2.CAP_PROP_FPS) or USUAL_RATE, 0
         while True:
             more, frame = capture.read()
@@ -38,17 +38,12 @@ def frames_of(path: Path) -> Iterator[tuple[float, np.ndarray]]:
             count += 1
         if not count:
             raise InputError(f"{path} is not a video that can be read here, or has no frame; save it again, as .mp4.")
-    finally:
-        capture.release()
 
 
 def length_of(path: Path) -> tuple[int, float]:
     """How many frames a video says it has (0: it does not say), and how many a second."""
-    capture = cv2.VideoCapture(str(path))
-    try:
+    with opened(str(path)) as capture:
         return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))), capture.get(cv2.CAP_PROP_FPS) or USUAL_RATE
-    finally:
-        capture.release()
 
 
 def recognise_video(

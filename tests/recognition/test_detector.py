@@ -36,6 +36,13 @@ def test_another_file_is_refused_and_a_wrong_download_not_kept(cache, tmp_path):
     assert not cache.exists()
 
 
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("poster_ada.recognition.detector.cached_detector", lambda: tmp_path / "file" / "detector.onnx")
+    with pytest.raises(InputError, match="cannot be kept in .*file .*give the file with --detector"):
+        find_detector(addresses=((tmp_path / "other").as_uri(),))
+
+
 def test_the_real_file_is_downloaded_once_by_the_second_address(cache, tmp_path, detector):
     assert find_detector(addresses=((tmp_path / "gone").as_uri(), detector.as_uri())) == cache
     assert cache.read_bytes() == detector.read_bytes()
