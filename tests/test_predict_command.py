@@ -135,7 +135,8 @@ def test_one_pixel_is_no_face(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("words, sentence", [
-    ([], "no picture was named"), (["photo.png", "--webcam"], "--webcam takes no pictures"), (["gone.jpg"], "there is no picture, folder or video gone.jpg"),
+    ([], "no picture was named"), (["photo.png", "--webcam"], "--webcam takes no pictures"),
+    (["gone.jpg"], "there is no picture, folder or video gone.jpg"),
     (["."], "holds no picture and no video"), (["photo.png", "--min-score", "7"], "--min-score is 7.0"),
 ])
 def test_wrong_words_are_one_sentence(run, tmp_path, monkeypatch, words, sentence):

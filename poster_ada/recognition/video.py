@@ -109,9 +109,10 @@ def plot_over_time(table: pd.DataFrame, path: Path) -> None:
     fig = Figure(figsize=(7, 2.8), layout="constrained")
     axis = fig.subplots()
     names = [column for column in table if column.startswith("p_")]
+    colours = matplotlib.colormaps["cividis"](np.linspace(0, 1, len(names)))
     axis.stackplot(longest["time"], longest[names].to_numpy(float).T, labels=[name[2:] for name in names],
-                   colors=matplotlib.colormaps["cividis"](np.linspace(0, 1, len(names))), edgecolor="white", linewidth=0.5)
-    axis.set(xlabel="seconds", ylabel="probability", ylim=(0, 1), xlim=(longest["time"].min(), longest["time"].max()),
-             title=f"track {longest['track'].iloc[0]}")
+                   colors=colours, edgecolor="white", linewidth=0.5)
+    axis.set(xlabel="seconds", ylabel="probability", ylim=(0, 1), title=f"track {longest['track'].iloc[0]}",
+             xlim=(longest["time"].min(), longest["time"].max()))
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, reverse=True)
     write_atomically(path, lambda temporary: fig.savefig(temporary, format="png", dpi=150))
