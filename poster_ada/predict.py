@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TABLE = "predictions.csv"
 SHOWN_ROWS = 20
+COPIES = (".jpg", ".png", ".mp4", "-explained.png")  # what a file's annotated copies end in
 JPEG_SIDE = 65_500  # pixels, the most that a JPEG file has
 
 
@@ -75,9 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Path(args.out)
     # A name that is not there is told before anything is loaded.
     files = files_of(args.sources, out) if args.sources else []
-    if not args.no_pictures and (own := [file for file in files if file.resolve().parent == out.resolve()]):
-        raise InputError(f"{own[0]} lies in {out}, where its annotated copy would go over it; choose another --out, or "
-                         "write the table alone with --no-pictures.")
+    if args.webcam is None:
+        spare_the_users_files(files, out, not args.no_pictures)
     if args.explain and find_spec("pytorch_grad_cam") is None:
         raise InputError("--explain needs grad-cam: pip install 'poster-ada[notebooks]', or leave out --explain.")
     from poster_ada.devices import choose_device
@@ -107,6 +107,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{error.filename or out} cannot be written ({error.strerror}); choose another --out."
                          ) from None
+
+
+def spare_the_users_files(files: Sequence[Path], out: Path, pictures: bool) -> None:
+    """Whether what is written into `out` goes over nothing but what this command wrote there before.
+
+    Raises:
+        InputError: a source lies there, or stands behind a link there; or a file of a name that would be written does,
+            and the folder is not one of an earlier run.
+    """
+    if not out.is_dir():
+        return
+    if pictures and (own := [file for file in files if file.resolve().parent == out.resolve()]):
+        raise InputError(f"{own[0]} lies in {out}, where its annotated copy would go over it; choose another --out, or "
+                         "write the table alone with --no-pictures.")
+    stems = [Path(name).stem for name in annotated_names(files).values()] if pictures else []
+    names = [TABLE, *(stem + ending for stem in stems for ending in COPIES)]
+    there = [out / name for name in names if (out / name).is_file() or (out / name).is_symlink()]
+    links = [path for path in there if path.is_symlink() or path.stat().st_nlink > 1]
+    if links or there and not is_earlier_run(out):
+        raise InputError(f"{(links or there)[0]} is there already and this command did not write it; choose another "
+                         "--out.")
+
+
+def is_earlier_run(folder: Path) -> bool:
+    """Whether the folder's table is one of this command's: with its columns, or empty, where no file could be read."""
+    try:
+        with (folder / TABLE).open(encoding="utf-8") as table:
+            return not (line := table.readline()) or line.startswith(("file,face,x,y,", "file,time,track,face,x,y,"))
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def recognise(recognizer: Recognizer, files: list[Path], out: Path, table: TextIO, args: Namespace) -> int:

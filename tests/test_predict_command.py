@@ -159,6 +159,33 @@ def test_copies_never_go_over_the_users_own_pictures(run, tmp_path):
     assert code == 0 and len(table) == 1
 
 
+@pytest.mark.parametrize("name", ["photo.jpg", "photo-explained.png", "photo.png", "predictions.csv"])
+def test_nothing_is_written_over_that_the_command_did_not_write(run, tmp_path, name):
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("my own", encoding="utf-8")
+    code, _, _, err = run(tmp_path / "photo.png")
+    assert code == 2 and err.count("\n") == 1 and f"{name} is there already and this command did not write it" in err
+    assert (tmp_path / "out" / name).read_text(encoding="utf-8") == "my own"
+
+
+def test_a_folder_of_an_earlier_run_is_written_again(run, tmp_path):
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    for _ in range(2):
+        code, table, _, err = run(tmp_path / "photo.png")
+        assert (code, err) == (0, "") and len(table) == 1
+
+
+@pytest.mark.parametrize("how", ["symlink_to", "hardlink_to"])
+def test_a_video_behind_a_link_is_not_written_over(run, video, tmp_path, how):
+    before = video.read_bytes()
+    run(video)  # an earlier run's folder
+    (tmp_path / "out" / "clip.mp4").unlink()
+    getattr(tmp_path / "out" / "clip.mp4", how)(video)
+    code, _, _, err = run(video)
+    assert code == 2 and "clip.mp4 is there already" in err and video.read_bytes() == before
+
+
 def test_copies_of_an_earlier_run_are_no_pictures_of_the_next(run, tmp_path):
     Image.fromarray(noise()).save(tmp_path / "photo.png")
     for _ in range(2):
