@@ -360,6 +360,7 @@ def test_opencv_and_ffmpeg_print_nothing_of_their_own(checkpoint, tmp_path, vide
     """In a process of its own: they write past Python."""
     (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:2000])
     where = child_process()
+    where["env"].pop("PYTHONWARNDEFAULTENCODING", None)  # under `make test` other libraries would warn here
     words = [str(tmp_path / word) if word.endswith("mp4") else word for word in words]
     done = subprocess.run([sys.executable, "-m", "poster_ada.predict", *words, "-c", str(checkpoint), "--crop", "none",
                            "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False, **where)
