@@ -1,8 +1,8 @@
 """When a face's expression should not be taken at its word: nothing like a face is there, or the model is not sure.
 
 Both thresholds were fixed on FER+ validation faces; with `mini-ferplus` 95.8 % of them pass the first and 97.1 % the
-second. What they catch of pictures without faces is measured by `python -m benchmarks.photographs --only doubt`. The feature norm does not help: it is as large for
-bricks as for faces.
+second. What they catch of pictures without faces is measured by `python -m benchmarks.photographs --only doubt`. The
+feature norm does not help: it is as large for bricks as for faces.
 """
 
 from __future__ import annotations
