@@ -119,7 +119,7 @@ def training_step(way: str, size: str, batch: int, device: torch.device) -> Work
     sam = Sam(make_optimizer(config, [p for p in model.parameters() if p.requires_grad]), config.rho)
     accelerator = Accelerator(cpu=device.type == "cpu")
     objective = accelerator.prepare_model(Objective(model, config, torch.ones(config.model.num_classes)))
-    dtype = resolve_precision(config.precision, device, model.config)
+    dtype = resolve_precision(config.precision, device, model.config, training=True)
     loader = OneBatch([Batch(images, labels, torch.ones(batch, device=device),
                               F.one_hot(labels, config.model.num_classes).float())])
 

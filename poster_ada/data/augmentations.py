@@ -7,7 +7,7 @@ import math
 AUGMENTATIONS = {
     "published": "flips, noise, erased rectangles",
     "adaface": "the report's w/DA: published after crops, low resolution and photometric changes",
-    "warp": "published after small turns, zooms and shifts",
+    "warp": "published, with small turns, zooms and shifts",
     "wild": "flips, larger turns, zooms and shifts, contrast, brightness, larger erased rectangles",
     "camera": "published after one camera fault of known severity: blur, low resolution, noise, JPEG or darkness",
     "none": "nothing",

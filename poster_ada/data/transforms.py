@@ -136,10 +136,10 @@ class TrainingTransform:
     "published": with probability 1/2 one of {horizontal flip, Gaussian noise of variance 30, rounded to 8 bits}; then a
     random horizontal flip, the resize, normalisation, and RandomErasing to 0 (p 0.5, area 0.02..0.1, ratio 0.3..3.3).
     "adaface": before that, each with probability 0.2, AdaFace's crop pasted in place on black, low resolution, and
-    photometric change. "warp": "published" after a small rotation, zoom and shift. "wild": a random flip,
-    a larger rotation, zoom and shift, other contrast and brightness, the resize, normalisation, and RandomErasing to 0
-    (p 0.5, area 0.02..0.25). "camera": "published" after, with
-    probability 1/2, one of `degrade`'s camera faults of random severity. "none": no augmentation.
+    photometric change. "warp": "published" with a small rotation, zoom and shift after the resize. "wild": a random
+    flip, a larger rotation, zoom and shift, other contrast and brightness, the resize, normalisation, and RandomErasing
+    to 0 (p 0.5, area 0.02..0.25). "camera": "published" after, with probability 1/2, one of `degrade`'s camera faults
+    of random severity. "none": no augmentation.
     """
 
     image_size: int = 224
@@ -198,6 +198,8 @@ class TrainingTransform:
         if self.augmentation == "none":
             return self.evaluation(images)
         resized = resize_batch(self._augment(checked(images), draw), self.image_size)
+        if self.augmentation == "warp":
+            resized = warped(resized.float(), draw.warp).round_().to(torch.uint8)
         result = self.evaluation.normalised(resized)
         _erase(result, draw.erase, self.evaluation.step)
         return result
@@ -209,8 +211,6 @@ class TrainingTransform:
         if self.augmentation == "adaface":
             for index in range(len(images)):
                 images[index] = _adaface(images[index], draw[index:index + 1])
-        if self.augmentation == "warp":
-            images = warped(images.float(), draw.warp).round_().to(torch.uint8)
         if self.augmentation == "camera":
             for index, (kind, severity) in enumerate(draw.fault.tolist()):
                 images[index] = degrade(images[index:index + 1], tuple(SEVERITIES)[kind], severity,

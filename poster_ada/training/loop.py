@@ -281,7 +281,7 @@ def train(
             print(f"going on from the {len(former.log)} epochs in {former.path}")
     accelerator.wait_for_everyone()
     device_here = accelerator.device
-    dtype = resolve_precision(config.precision, device_here, config.model)
+    dtype = resolve_precision(config.precision, device_here, config.model, training=True)
     torch.manual_seed(config.seed)
     model = make(config.model)
     loaded = (start_from(model, config.checkpoint) if config.checkpoint
