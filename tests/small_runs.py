@@ -19,8 +19,9 @@ SMALL: dict[str, Any] = dict(
 
 
 def small(faces: Path, **choices: Any) -> TrainConfig:
-    """Two epochs of the smallest model on a folder of faces, in batches of 8; `choices` as for `for_preset`."""
-    return TrainConfig.for_preset("nano", **(SMALL | {"data": str(faces), "epochs": 2, "batch_size": 8} | choices))
+    """Two epochs of the smallest model on a folder of faces, batches of 8, float32; `choices` as for `for_preset`."""
+    return TrainConfig.for_preset("nano", **(SMALL | {"data": str(faces), "epochs": 2, "batch_size": 8,
+                                                    "precision": "float32"} | choices))
 
 
 def child_process(**variables: str) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        world = dist.get_world_size()
+        world, dtype = dist.get_world_size(), x.dtype
+        x = x.float()  # under autocast it may be narrower; torch's own BatchNorm also sums in float32
         mean = SumOverProcesses.apply(x.mean((0, 2, 3))) / world
         centred = x - mean[:, None, None]
         variance = SumOverProcesses.apply(centred.square().mean((0, 2, 3))) / world
@@ -44,7 +45,7 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(dtype)
 
 
 def synchronise(module: nn.Module, device: torch.device) -> nn.Module:

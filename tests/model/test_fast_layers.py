@@ -39,6 +39,19 @@ def test_prelu_is_torchs(memory_format, dtype):
         torch.testing.assert_close(a, e)
 
 
+def test_a_maps_prelu_is_torchs_with_and_without_a_graph_and_keeps_its_layout():
+    """Half a register of channels, and sides that are no powers of two."""
+    layer = PReLU(8)
+    layer.weight.data.uniform_(-0.5, 1)
+    for x in (noise(3, 8, 5, 7), noise(3, 8, 5, 7).to(memory_format=torch.channels_last), noise(2, 3, 8, 5, 7)[:, 1]):
+        torch.testing.assert_close(layer(x), nn.PReLU.forward(layer, x), rtol=0, atol=0)
+        with torch.no_grad():
+            y = layer(x)
+        torch.testing.assert_close(y, nn.PReLU.forward(layer, x), rtol=0, atol=0)
+        assert y.shape == x.shape and y.is_contiguous(memory_format=torch.channels_last) == x.is_contiguous(
+            memory_format=torch.channels_last)
+
+
 def test_prelu_under_autocast_keeps_float32_gradients_of_its_slopes():
     layer = PReLU(16)
     with torch.autocast("cpu", torch.bfloat16):

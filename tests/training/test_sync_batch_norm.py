@@ -56,6 +56,15 @@ def test_it_computes_what_batch_norm_does_over_the_batches_of_two(monkeypatch):
     torch.testing.assert_close(y.grad, x.grad, rtol=1e-3, atol=1e-4)
 
 
+def test_narrower_activations_stay_so_and_are_summed_in_float32(one_process):
+    own, other = nn.BatchNorm2d(3), CpuSyncBatchNorm2d(3)
+    x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(1)).bfloat16()
+    expected, actual = own(x), other(x)
+    assert actual.dtype == torch.bfloat16 and other.running_mean.dtype == torch.float32
+    torch.testing.assert_close(actual, expected, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(other.running_var, own.running_var, rtol=1e-4, atol=1e-5)
+
+
 def test_only_plain_batch_norms_are_made_synchronous():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.BatchNorm2d(4), nn.BatchNorm1d(4)))
     assert synchronise(model, torch.device("cpu")) is model
