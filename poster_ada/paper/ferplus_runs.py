@@ -308,9 +308,10 @@ def measured_speed(study: FerplusStudy, preset: str) -> float:
     if len(table) and (same := table["preset"] == preset).any():
         return float(table.loc[same, "faces_per_second"].median())
     short = copy(study.dataset)
-    rows = np.arange(min(MEASURED, len(short.train)))
-    short.train, short._fingerprint = short.train.subset(rows), None
-    short.test = short.test.subset(rows[:0])
+    short._fingerprint = None
+    short.train, short.validation, short.test = (
+        split.subset(np.arange(min(most, len(split)))) for split, most in (
+            (short.train, MEASURED), (study.validation, 100), (short.test, 0)))
     config = study.config(FerplusRow("speed", "mlp", 0, epochs=1, preset=preset))
     with tempfile.TemporaryDirectory() as folder:
         return float(train(config, folder, device=study.device, quiet=True, dataset=short)
