@@ -63,7 +63,7 @@ class FerplusStudy:
     def table(self) -> pd.DataFrame:
         """The finished rows; no columns where there are none."""
         path = self.results / TABLE
-        return pd.read_csv(path, float_precision="round_trip") if path.is_file() else pd.DataFrame()
+        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
     def is_done(self, row: FerplusRow) -> bool:
         """Whether the table has the row, made with these settings on these faces."""
@@ -72,8 +72,7 @@ class FerplusStudy:
             return False
         found = table.set_index("id").loc[row.id]
         wanted = settings_of(self.config(row)) | {"fingerprint": self.dataset.fingerprint()}
-        return all(pd.isna(found[name]) if value is None else found[name] == value for name, value in wanted.items()
-                   if name != "margin" or value is not None)
+        return all(same(found[name], value) for name, value in wanted.items() if name != "margin" or value is not None)
 
     def run_row(self, row: FerplusRow, discard: bool = False) -> dict[str, Any] | None:
         """Train and measure a row and add it to the table; None where another process has done it or is at it.
@@ -160,6 +159,13 @@ def claimed(path: Path) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def same(found: Any, wanted: Any) -> bool:
+    """Whether a cell of the table holds this setting; older pandas read a number's last digit anew."""
+    if wanted is None:
+        return bool(pd.isna(found))
+    return bool(np.isclose(found, wanted, rtol=1e-12)) if isinstance(wanted, float) else bool(found == wanted)
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
