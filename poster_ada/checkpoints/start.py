@@ -47,6 +47,6 @@ def start_from(model: Poster, path: str | Path) -> list[str]:
     for name, value in model.head.state_dict().items():
         if name in CLASS_AXIS:
             value.index_copy_(CLASS_AXIS[name], here, theirs[f"head.{name}"].index_select(CLASS_AXIS[name], there))
-        else:
-            value.copy_(theirs[f"head.{name}"])
+        elif (other := theirs.get(f"head.{name}")) is not None and other.shape == value.shape:
+            value.copy_(other)  # not a scale of another rule, nor margins of other classes, which training counts anew
     return [*loaded, f"its head for {len(pairs)} of {model.config.num_classes} classes"]

@@ -51,10 +51,15 @@ def twins_in_train(dataset: Dataset) -> np.ndarray | None:
     if not 0 < len(train) <= MOST_COMPARED:
         return None
     if dataset not in _FOUND:
-        twins = _equal_in(train, dataset.test)
-        twins[list(_near_copies(train, dataset.test, np.flatnonzero(~twins)))] = True
-        _FOUND[dataset] = twins
+        _FOUND[dataset] = twins_in(train, dataset.test)
     return _FOUND[dataset]
+
+
+def twins_in(known: FaceSplit, faces: FaceSplit) -> np.ndarray:
+    """bool (N,): whether `known` holds an equal picture or a near copy of each of `faces`."""
+    twins = _equal_in(known, faces)
+    twins[list(_near_copies(known, faces, np.flatnonzero(~twins)))] = True
+    return twins
 
 
 def near_copies_in_train(dataset: Dataset) -> dict[int, int]:

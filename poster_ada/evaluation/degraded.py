@@ -33,18 +33,18 @@ class DegradedFaces:
     labels: np.ndarray
 
 
-def evenly_chosen(count: int) -> np.ndarray:
-    """Places of at most `FACES` of `count` faces, evenly spread: int, rising."""
-    return np.unique(np.linspace(0, count - 1, min(FACES, count)).round().astype(int))
+def evenly_chosen(count: int, most: int | None = None) -> np.ndarray:
+    """Places of at most `most` (by default `FACES`) of `count` faces, evenly spread: int, rising."""
+    return np.unique(np.linspace(0, count - 1, min(most or FACES, count)).round().astype(int))
 
 
-def degraded_faces(split: FaceSplit, image_size: int) -> DegradedFaces:
-    """Every kind of `data.degrade` at every severity, of at most `FACES` faces evenly spread over the split.
+def degraded_faces(split: FaceSplit, image_size: int, most: int | None = None) -> DegradedFaces:
+    """Every kind of `data.degrade` at every severity, of at most `most` (by default `FACES`) faces evenly spread.
 
     Args:
         image_size: side to which faces of different sizes are brought first, in pixels.
     """
-    chosen = evenly_chosen(len(split))
+    chosen = evenly_chosen(len(split), most)
     clean = torch.stack([split.pictures.one(int(position), image_size) for position in split.positions[chosen]])
     versions = {("none", 0): clean} | {
         (kind, severity): degrade(clean, kind, severity, SEED)

@@ -12,7 +12,9 @@ from poster_ada.errors import InputError
 from poster_ada.expressions import AFFECTNET_CLASSES, RAFDB_CLASSES
 from poster_ada.settings import check_settings, setting
 
-HEADS = ("mlp", "adaface", "arcface", "cosface")  # the classes are in heads.py
+HEADS = ("mlp", "adaface", "arcface", "cosface", "ldam")  # the classes are in heads.py
+SCALE_RULES = {"fixed": "--scale", "adacos": "AdaCos' dynamic one, set by every training batch",
+               "learned": "a weight that starts at --scale"}
 NORM_SOURCES = ("embedding", "fused", "pre_norm", "image")
 # MobileFaceNet's stages. A row: width, expansion of the first (unskipped) block, of the residual ones, their number,
 # first stride.
@@ -54,8 +56,10 @@ class PosterConfig:
     class_names: tuple[str, ...] = field(default=())
     head: str = setting("mlp", "classification head", choices=HEADS)
     margin: float | None = setting(None, "m of a margin head; without it, its published one: AdaFace 0.4, ArcFace 0.5, "
-                                   "CosFace 0.4", at_least=0, at_most=3)
+                                   "CosFace 0.4, LDAM 0.5 for the rarest class", at_least=0, at_most=3)
     scale: float = setting(64.0, "s of a margin head", above=0)
+    scale_rule: str = setting("fixed", "what s is in training; " + "; ".join(
+        f"{name}: {text}" for name, text in SCALE_RULES.items()), choices=SCALE_RULES)
     concentration: float = setting(0.333, "AdaFace's h: the share of a standard deviation of norms that fills q's "
                                    "range", at_least=0)
     t_alpha: float = setting(1.0, "AdaFace: the batch's weight in the norm statistics", above=0, at_most=1)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poster_ada.model.config import PosterConfig
-from poster_ada.palette import BLUE, GREEN, PURPLE, VERMILION
+from poster_ada.palette import BLUE, GREEN, PURPLE, SKY_BLUE, VERMILION
 
 
 class Head:
@@ -36,6 +36,9 @@ class Head:
         """Training logits (B, C): see `MarginHead.margin_logits`."""
         raise NotImplementedError
 
+    def count_classes(self, counts: Tensor) -> None:
+        """Learn how many training faces each class has, (C,), before training; most heads do not ask."""
+
 
 class MlpHead(Head, nn.Linear):
     """The published POSTER head: one linear layer, (B, dim) -> logits (B, C)."""
@@ -54,17 +57,28 @@ class MarginHead(Head, nn.Module):
         dim, num_classes: sizes of `kernel` (dim, C), whose columns are used at unit length.
         margin: m, see the subclasses.
         scale: s, the logits' range is [-s, s]. Published 64.
+        scale_rule: "fixed" keeps s; "learned" starts there and learns log s; "adacos" starts at `adacos_scale` and sets
+            it by every training batch, from its median angle (AdaCos' dynamic scale: Zhang et al. 2019, arXiv
+            1905.00292).
     """
 
-    settings: ClassVar[tuple[str, ...]] = ("margin", "scale")
+    settings: ClassVar[tuple[str, ...]] = ("margin", "scale", "scale_rule")
     cos_eps = 1e-4  # cosines stay this far from +-1, where acos has no gradient
     default_margin: ClassVar[float]
 
-    def __init__(self, dim: int, num_classes: int, margin: float | None = None, scale: float = 64.0) -> None:
+    def __init__(
+        self, dim: int, num_classes: int, margin: float | None = None, scale: float = 64.0, scale_rule: str = "fixed",
+    ) -> None:
         super().__init__()
         self.margin = self.default_margin if margin is None else margin
         self.scale = scale
+        self.scale_rule = scale_rule
         self.kernel = nn.Parameter(F.normalize(torch.empty(dim, num_classes).uniform_(-1, 1), dim=0))
+        self.batch_scale: Tensor
+        if scale_rule == "learned":
+            self.log_scale = nn.Parameter(torch.tensor([math.log(scale)]))
+        elif scale_rule == "adacos":
+            self.register_buffer("batch_scale", torch.tensor([adacos_scale(num_classes)]))
 
     def cosine(self, embedding: Tensor) -> Tensor:
         """(B, dim) -> cosines (B, C) in [-1, 1]."""
@@ -72,8 +86,22 @@ class MarginHead(Head, nn.Module):
         with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):  # autocast knows no meta
             return F.normalize(embedding.float(), dim=1) @ F.normalize(self.kernel.float(), dim=0)
 
+    @property
+    def current_scale(self) -> float | Tensor:
+        """s as it is now: a number where it is fixed, else (1,)."""
+        rules = {"learned": lambda: self.log_scale.float().exp(), "adacos": lambda: self.batch_scale}
+        return rules[self.scale_rule]() if self.scale_rule in rules else self.scale
+
+    @torch.no_grad()
+    def set_batch_scale(self, cos: Tensor, labels: Tensor) -> None:
+        """AdaCos' dynamic s from the cosines (B, C) of a training batch."""
+        true = cos.gather(1, labels[:, None])
+        others = (self.batch_scale * cos).exp().sum(1, keepdim=True) - (self.batch_scale * true).exp()
+        angle = true.clamp(-1, 1).acos().median().clamp(max=math.pi / 4)
+        self.batch_scale.copy_(others.mean().log() / angle.cos())
+
     def forward(self, embedding: Tensor) -> Tensor:
-        return self.scale * self.cosine(embedding)
+        return self.current_scale * self.cosine(embedding)
 
     def margin_logits(self, embedding: Tensor, labels: Tensor, norms: Tensor) -> Tensor:
         """Training logits: the true class's is lowered by the margin.
@@ -84,8 +112,14 @@ class MarginHead(Head, nn.Module):
             norms: (B,), the feature norms that stand for image quality; no gradient flows through them.
         """
         cos = self.cosine(embedding).clamp(-1 + self.cos_eps, 1 - self.cos_eps)
-        target = self.target_cosine(cos.gather(1, labels[:, None]), norms.detach().float()[:, None])
-        return self.scale * cos.scatter(1, labels[:, None], target)
+        if self.training and self.scale_rule == "adacos":
+            self.set_batch_scale(cos, labels)
+        return self.current_scale * self.lowered(cos, labels, norms.detach().float())
+
+    def lowered(self, cos: Tensor, labels: Tensor, norms: Tensor) -> Tensor:
+        """Cosines (B, C) after the margin."""
+        target = self.target_cosine(cos.gather(1, labels[:, None]), norms[:, None])
+        return cos.scatter(1, labels[:, None], target)
 
     def target_cosine(self, cos: Tensor, norms: Tensor) -> Tensor:
         """The true class's cosine (B, 1) after the margin."""
@@ -93,6 +127,11 @@ class MarginHead(Head, nn.Module):
 
     def extra_repr(self) -> str:
         return f"dim={self.kernel.shape[0]}, classes={self.kernel.shape[1]}, m={self.margin}, s={self.scale}"
+
+
+def adacos_scale(num_classes: int) -> float:
+    """AdaCos' fixed s, sqrt(2) log(C - 1): 2.5 for 7 classes (Zhang et al. 2019, arXiv 1905.00292)."""
+    return math.sqrt(2) * math.log(num_classes - 1)
 
 
 class CosFaceHead(MarginHead):
@@ -103,6 +142,26 @@ class CosFaceHead(MarginHead):
 
     def target_cosine(self, cos: Tensor, norms: Tensor) -> Tensor:
         return cos - self.margin
+
+
+class LdamHead(MarginHead):
+    """cos(theta) - m_y, where a class of n faces has a margin of n^(-1/4), times what gives the rarest one m (Cao et
+    al. 2019, arXiv 1906.07413)."""
+
+    name, title, colour = "ldam", "LDAM", SKY_BLUE
+    default_margin = 0.5
+
+    def __init__(self, dim: int, num_classes: int, *choices: Any, **named: Any) -> None:
+        super().__init__(dim, num_classes, *choices, **named)
+        self.class_margins: Tensor
+        self.register_buffer("class_margins", torch.full((num_classes,), float(self.margin)))
+
+    def count_classes(self, counts: Tensor) -> None:
+        counts = counts.float().clamp(min=1)
+        self.class_margins.copy_(self.margin * (counts / counts.min()) ** -0.25)
+
+    def lowered(self, cos: Tensor, labels: Tensor, norms: Tensor) -> Tensor:
+        return cos - F.one_hot(labels, len(self.class_margins)) * self.class_margins
 
 
 class ArcFaceHead(MarginHead):
@@ -132,10 +191,10 @@ class AdaFaceHead(MarginHead):
     default_margin = 0.4
 
     def __init__(
-        self, dim: int, num_classes: int, margin: float | None = None, scale: float = 64.0,
+        self, dim: int, num_classes: int, margin: float | None = None, scale: float = 64.0, scale_rule: str = "fixed",
         concentration: float = 0.333, t_alpha: float = 1.0,
     ) -> None:
-        super().__init__(dim, num_classes, margin, scale)
+        super().__init__(dim, num_classes, margin, scale, scale_rule)
         self.concentration = concentration
         self.t_alpha = t_alpha
         self.batch_mean: Tensor

@@ -40,9 +40,9 @@ from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import probabilities_of, write_predictions
 from poster_ada.evaluation.temperature import fit_temperature
 from poster_ada.model.config import PosterConfig
-from poster_ada.model.poster import Poster
+from poster_ada.model.poster import Features, Poster
 from poster_ada.model.precision import resolve_precision
-from poster_ada.training.losses import quality_loss, recipe_loss
+from poster_ada.training.losses import class_balanced_weights, quality_loss, recipe_loss
 from poster_ada.training.recipe import TrainConfig
 from poster_ada.training.runs import Run, default_folder, environment, pretrained_fingerprint
 from poster_ada.training.sam import Sam
@@ -52,12 +52,15 @@ from poster_ada.training.sync_batch_norm import synchronise
 class Objective(nn.Module):
     """The one place where labels meet the model: images and labels to the recipe's loss. DDP wraps this."""
 
-    def __init__(self, model: Poster, config: TrainConfig, class_shares: Tensor) -> None:
-        """class_shares: (C,), of the targets over all training faces."""
+    def __init__(self, model: Poster, config: TrainConfig, class_counts: Tensor) -> None:
+        """class_counts: (C,), of the targets over all training faces; whole numbers where these are labels."""
         super().__init__()
         self.model = model
         self.config = config
-        self.adjustment = config.logit_adjustment * class_shares.clamp(min=1e-6).log()
+        model.head.count_classes(class_counts)
+        shares = class_counts / class_counts.sum()
+        self.adjustment = config.logit_adjustment * shares.clamp(min=1e-6).log()
+        self.class_weights = class_balanced_weights(class_counts, config.class_balance)
 
     def forward(self, batch: Batch, landmark_map: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss and how many margin-free predictions are right (no gradient).
@@ -65,16 +68,26 @@ class Objective(nn.Module):
         The quality term correlates over the batch at hand, which is a process's part of the global one.
         """
         config, features = self.config, self.model.forward_features(batch.images, landmark_map)
-        logits = self.model.head.margin_logits(features.embedding, batch.labels, features.norm)
+        logits = self.model.head.margin_logits(features.embedding, batch.labels, self.quality(features, batch))
         with torch.no_grad():
             correct = (self.model.forward_head(features).argmax(1) == batch.labels).sum()
         if config.logit_adjustment:
             logits = logits + self.adjustment.to(logits.device)
         targets = batch.votes if config.targets == "votes" else batch.labels
-        loss = recipe_loss(logits, targets, config.label_smoothing)
+        weights = self.class_weights.to(logits.device)[batch.labels] if config.class_balance else None
+        loss = recipe_loss(logits, targets, config.label_smoothing, weights)
         if config.quality_weight:
             loss = loss + config.quality_weight * quality_loss(features.norm, batch.quality)
         return loss, correct
+
+    def quality(self, features: Features, batch: Batch) -> Tensor:
+        """What a margin head takes for the faces' quality, (B,) on any scale: AdaFace standardises it."""
+        source = self.config.quality_from
+        if source == "votes":
+            return batch.votes.gather(1, batch.labels[:, None])[:, 0]
+        if source == "degradation":
+            return batch.quality
+        return features.norm.roll(1) if source == "shuffled" else features.norm  # batches are in random order
 
 
 def make_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -305,8 +318,9 @@ def train(
         for part in trained_parts(model).values():
             part.compile()
     sam = Sam(optimizer, config.rho)
-    shares = loader.votes if config.targets == "votes" else nn.functional.one_hot(loader.labels)
-    objective = accelerator.prepare_model(Objective(model, config, shares.float().mean(0)))
+    counted = loader.votes if config.targets == "votes" else nn.functional.one_hot(
+        loader.labels, config.model.num_classes)
+    objective = accelerator.prepare_model(Objective(model, config, counted.float().sum(0).to(device_here)))
     kept: Poster = model if average is None else average.module  # type: ignore[assignment]  # what is judged and saved
 
     record = {

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def recipe_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.2) -> Tensor:
+def recipe_loss(
+    logits: Tensor, targets: Tensor, label_smoothing: float = 0.2, weights: Tensor | None = None
+) -> Tensor:
     """The published loss, 2 * label-smoothed cross-entropy + cross-entropy, on (margin) logits (B, C); a scalar.
 
     Args:
         targets: int64 (B,) labels, or float (B, C) shares of votes, each row summing to 1.
+        weights: (B,), what each face counts in the batch's mean; None: 1.
     """
     logits = logits.float()
-    return 2 * F.cross_entropy(logits, targets, label_smoothing=label_smoothing) + F.cross_entropy(logits, targets)
+    if weights is None:
+        return 2 * F.cross_entropy(logits, targets, label_smoothing=label_smoothing) + F.cross_entropy(logits, targets)
+    smoothed = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
+    return (weights * (2 * smoothed + F.cross_entropy(logits, targets, reduction="none"))).mean()
+
+
+def class_balanced_weights(counts: Tensor, beta: float) -> Tensor:
+    """Weights (C,) of classes with `counts` faces, their sum C: (1 - beta) / (1 - beta^n), one over the class's
+    effective number of faces (Cui et al. 2019, arXiv 1901.05555)."""
+    counts = counts.double().clamp(min=1)
+    weights = (1 - beta) / (1 - torch.pow(torch.tensor(beta, dtype=torch.float64), counts))
+    return (weights * len(counts) / weights.sum()).float()
 
 
 def quality_loss(norms: Tensor, quality: Tensor) -> Tensor:

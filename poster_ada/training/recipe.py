@@ -24,6 +24,11 @@ TARGETS = {"labels": "one class a face", "votes": "the share of annotators who c
            "a majority"}
 
 
+QUALITY_SOURCES = {"norm": "the feature norm", "shuffled": "the norm of another face of the batch",
+                   "votes": "the share of annotators who chose the label",
+                   "degradation": "what --augmentation camera left of the picture's quality"}
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Every choice of a training run; the defaults are the published ones for RAF-DB.
@@ -66,9 +71,13 @@ class TrainConfig:
     logit_adjustment: float = setting(0.0, "how much of each class's log frequency is added to the logits in training, "
                                       "so that rare classes need not lose in prediction (Menon et al. 2021, arXiv "
                                       "2007.07314, eq. 10)", at_least=0)
+    class_balance: float = setting(0.0, "beta of class-balanced weights on the loss: 0 weighs all faces alike, 0.9999 "
+                                   "nearly all classes (Cui et al. 2019, arXiv 1901.05555)", at_least=0, below=1)
     label_smoothing: float = setting(0.2, "share of the target that all classes get", at_least=0, at_most=1)
     quality_weight: float = setting(0.0, "how much the norm is taught of the quality that --augmentation camera knows",
                                     at_least=0)
+    quality_from: str = setting("norm", "what AdaFace's q is in training; " + "; ".join(
+        f"{name}: {text}" for name, text in QUALITY_SOURCES.items()), choices=QUALITY_SOURCES)
     seed: int = setting(123, "of weights, order, augmentation and validation split", at_least=0, at_most=2**63 - 1)
     precision: str = setting("auto", "of the heavy arithmetic; auto: bfloat16 where the machine multiplies it natively "
                              "and the model gains from it", choices=PRECISIONS)
@@ -79,6 +88,9 @@ class TrainConfig:
         if self.quality_weight and self.augmentation != "camera":
             raise InputError(f"quality_weight {self.quality_weight} does not fit augmentation {self.augmentation!r}: "
                              "only 'camera' knows the quality that it asks for.")
+        if self.quality_from == "degradation" and self.augmentation != "camera":
+            raise InputError(f"quality_from 'degradation' does not fit augmentation {self.augmentation!r}: only "
+                             "'camera' degrades by a known amount.")
 
     @classmethod
     def for_preset(

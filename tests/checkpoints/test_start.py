@@ -36,3 +36,11 @@ def test_another_size_is_refused(tmp_path):
     save_checkpoint(create_model("nano", depth=1), tmp_path / "a.safetensors")
     with pytest.raises(InputError, match="another size or variant: fusion"):
         start_from(create_model("nano"), tmp_path / "a.safetensors")
+
+
+def test_what_a_head_counts_or_scales_by_another_rule_is_left(tmp_path):
+    source = create_model("nano", head="ldam", num_classes=3, class_names=("happy", "Anger", "Fear"))
+    save_checkpoint(source, tmp_path / "a.safetensors")
+    model = create_model("nano", head="ldam", scale_rule="learned")
+    assert start_from(model, tmp_path / "a.safetensors")[-1] == "its head for 3 of 7 classes"
+    assert model.head.class_margins.tolist() == [0.5] * 7 and float(model.head.current_scale) == pytest.approx(64)

@@ -9,7 +9,17 @@ from torch import nn
 
 from poster_ada.model import heads
 from poster_ada.model.config import HEADS, PosterConfig
-from poster_ada.model.heads import AdaFaceHead, ArcFaceHead, CosFaceHead, Head, MarginHead, MlpHead, make_head
+from poster_ada.model.heads import (
+    AdaFaceHead,
+    ArcFaceHead,
+    CosFaceHead,
+    Head,
+    LdamHead,
+    MarginHead,
+    MlpHead,
+    adacos_scale,
+    make_head,
+)
 
 LABELS = torch.tensor([0, 2, 1, 2])
 
@@ -28,10 +38,10 @@ def true_cosines(head, x) -> torch.Tensor:
 
 
 def test_every_named_head_is_declared_and_found():
-    assert set(Head.classes) == set(HEADS) == {"mlp", "adaface", "arcface", "cosface"}
-    assert [Head.classes[name] for name in HEADS] == [MlpHead, AdaFaceHead, ArcFaceHead, CosFaceHead]
+    assert set(Head.classes) == set(HEADS) == {"mlp", "adaface", "arcface", "cosface", "ldam"}
+    assert [Head.classes[name] for name in HEADS] == [MlpHead, AdaFaceHead, ArcFaceHead, CosFaceHead, LdamHead]
     for of in ("title", "colour"):
-        assert len({getattr(head, of) for head in Head.classes.values()}) == 4
+        assert len({getattr(head, of) for head in Head.classes.values()}) == 5
     assert all(head.colour.startswith("#") for head in Head.classes.values())
 
 
@@ -44,7 +54,7 @@ def test_a_new_head_is_one_class(monkeypatch):
     class Unnamed(MlpHead):
         pass
 
-    assert Head.classes["twice"] is Twice and Unnamed not in Head.classes.values() and len(Head.classes) == 5
+    assert Head.classes["twice"] is Twice and Unnamed not in Head.classes.values() and len(Head.classes) == 6
     with pytest.raises(NotImplementedError):
         Head().margin_logits(None, None, None)
     with pytest.raises(NotImplementedError):
@@ -247,3 +257,41 @@ def test_whoever_wins_by_the_margin_wins_without_it(head):
         by_margin = layer.margin_logits(embedding, labels, embedding.norm(dim=1)).argmax(1) == labels
         free = layer(embedding).argmax(1) == labels
     assert 100 < by_margin.sum() < free.sum() and (free | ~by_margin).all()
+
+
+def test_ldam_gives_rare_classes_the_larger_margin():
+    head, x = head_of(LdamHead, scale=10.0), embeddings()
+    head.count_classes(torch.tensor([1600, 100, 0]))  # a class without faces counts as one with one
+    torch.testing.assert_close(head.class_margins, 0.5 * torch.tensor([1600.0, 100.0, 1.0]) ** -0.25)
+    head.count_classes(torch.tensor([1600, 100, 100]))
+    torch.testing.assert_close(head.class_margins, torch.tensor([0.25, 0.5, 0.5]))
+    expected = head(x) - 10 * torch.tensor([0.25, 0.5, 0.5, 0.5])[:, None] * F.one_hot(LABELS, 3)
+    torch.testing.assert_close(head.margin_logits(x, LABELS, x.norm(dim=1)), expected)
+    assert "class_margins" in head.state_dict()
+
+
+def test_a_learned_scale_is_learned_and_predicts():
+    head, x = head_of(CosFaceHead, scale=20.0, scale_rule="learned"), embeddings()
+    fixed = head_of(CosFaceHead, scale=20.0)
+    torch.testing.assert_close(head(x), fixed(x))
+    F.cross_entropy(head.margin_logits(x, LABELS, x.norm(dim=1)), LABELS).backward()
+    assert head.log_scale.grad.abs() > 0 and set(head.state_dict()) - set(fixed.state_dict()) == {"log_scale"}
+    with torch.no_grad():
+        head.log_scale += math.log(2)
+    torch.testing.assert_close(head(x), 2 * fixed(x))
+
+
+def test_adacos_scale_follows_the_training_batch_alone():
+    assert adacos_scale(7) == pytest.approx(math.sqrt(2) * math.log(6))
+    head, x = head_of(CosFaceHead, margin=0.0, scale_rule="adacos"), embeddings()
+    first = adacos_scale(3)
+    torch.testing.assert_close(head.eval()(x), first * head.cosine(x))
+    head.margin_logits(x, LABELS, x.norm(dim=1))
+    assert float(head.current_scale) == pytest.approx(first)
+    cos = head.cosine(x).detach()
+    others = (first * cos).exp().masked_fill(F.one_hot(LABELS, 3).bool(), 0).sum(1).mean()
+    angle = min(math.pi / 4, float(true_cosines(head, x).acos().median()))
+    logits = head.train().margin_logits(x, LABELS, x.norm(dim=1))
+    assert float(head.current_scale) == pytest.approx(float(others.log()) / math.cos(angle), rel=1e-4)
+    torch.testing.assert_close(logits, head.current_scale * cos)
+    assert not logits.isnan().any() and "batch_scale" in head.state_dict()

@@ -9,9 +9,10 @@ from small_runs import small
 
 from poster_ada.data.loader import Batch
 from poster_ada.errors import InputError
-from poster_ada.model.poster import Poster
+from poster_ada.model.poster import Features, Poster
 from poster_ada.training.loop import Objective
-from poster_ada.training.losses import quality_loss, recipe_loss
+from poster_ada.training.losses import class_balanced_weights, quality_loss, recipe_loss
+from poster_ada.training.recipe import QUALITY_SOURCES
 
 
 def batch_of(images, labels, quality=None):
@@ -92,3 +93,49 @@ def test_objective_counts_margin_free_predictions_and_sees_the_margin(faces):
     assert correct == 13 and not correct.requires_grad
     lowered = model(images) - 8.0 * 0.3 * F.one_hot(labels, 7)
     torch.testing.assert_close(loss, recipe_loss(lowered, labels, 0.1), rtol=1e-4, atol=1e-4)
+
+
+def test_class_balanced_weights_are_one_over_the_effective_number():
+    counts = torch.tensor([8733, 116, 0])
+    by_hand = [(1 - 0.999) / (1 - 0.999**n) for n in (8733, 116, 1)]
+    weights = class_balanced_weights(counts, 0.999)
+    torch.testing.assert_close(weights, torch.tensor([3 * value / sum(by_hand) for value in by_hand]))
+    torch.testing.assert_close(class_balanced_weights(counts, 0.0), torch.ones(3))
+
+
+def test_weights_of_the_loss_are_the_faces(faces):
+    logits, labels = torch.randn(6, 7), torch.arange(6)
+    each = torch.stack([recipe_loss(logits[[row]], labels[[row]]) for row in range(6)])
+    weights = torch.rand(6)
+    torch.testing.assert_close(recipe_loss(logits, labels, weights=weights), (weights * each).mean())
+    counts = torch.tensor([100.0, 50, 10, 10, 5, 5, 2])
+    config = small(faces, class_balance=0.99)
+    objective = Objective(Poster(config.model).eval(), config, counts)
+    batch = batch_of(torch.randn(8, 3, 24, 24), torch.arange(8) % 7)
+    with torch.no_grad():
+        loss, _ = objective(batch, objective.model.landmark_map(batch.images))
+        logits = objective.model(batch.images)
+    expected = recipe_loss(logits, batch.labels, weights=class_balanced_weights(counts, 0.99)[batch.labels])
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_objective_tells_the_head_how_many_faces_each_class_has(faces):
+    config = small(faces, head="ldam")
+    model = Poster(config.model)
+    Objective(model, config, torch.tensor([16.0, 16, 1, 1, 1, 1, 1]))
+    assert model.head.class_margins.tolist() == [0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_quality_comes_from_where_the_recipe_says(faces):
+    features = Features(torch.randn(4, 16), torch.arange(4.0))
+    votes = torch.tensor([[0.9, 0.1], [0.2, 0.8], [1.0, 0.0], [0.4, 0.6]])
+    batch = Batch(torch.zeros(4), torch.tensor([0, 1, 0, 0]), torch.tensor([1.0, 0.5, 0.2, 0.0]), votes)
+    expected = {"norm": [0.0, 1, 2, 3], "shuffled": [3.0, 0, 1, 2], "votes": [0.9, 0.8, 1.0, 0.4],
+                "degradation": [1.0, 0.5, 0.2, 0.0]}
+    assert set(expected) == set(QUALITY_SOURCES)
+    for source, values in expected.items():
+        config = small(faces, head="adaface", augmentation="camera", quality_from=source)
+        quality = Objective(Poster(config.model), config, torch.ones(7)).quality(features, batch)
+        torch.testing.assert_close(quality, torch.tensor(values))
+    with pytest.raises(InputError, match="quality_from 'degradation' does not fit augmentation 'warp'"):
+        small(faces, quality_from="degradation")

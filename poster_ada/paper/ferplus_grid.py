@@ -1,0 +1,123 @@
+"""What AdaFace costs or gives on FER+: the grid of runs, as rows with names; without torch.
+
+`published` (the heads as published, at three lengths of training), `rivals` (what was made for rare classes),
+`ingredients` (one setting of AdaFace changed at a time, judged on validation faces), `quality` (AdaFace's q from what
+is known of a face), `mini` (the larger model). All train the recipe's loss on 7 classes with `nano`'s schedule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+PARTS = ("published", "rivals", "ingredients", "quality", "mini")
+LENGTHS = (12, 6, 24)  # epochs; the middle one, which everything else has, first
+MIDDLE = LENGTHS[0]
+SEEDS = (1, 2, 3, 4, 5)
+FEWER = SEEDS[:3]
+FRESH = (11, 12)  # of what is chosen by: not the seeds of `published`, so that those can confirm nothing by luck
+CLASSES = 7
+# The learning rate falls to a twentieth over a run of any length, as over the 20 epochs of `nano`'s own schedule
+# (0.86 each).
+FALLS_TO = 0.05
+
+MLP: dict[str, Any] = {"head": "mlp"}
+ADAFACE: dict[str, Any] = {"head": "adaface", "margin": 0.4, "scale": 64.0}  # the published setting
+PUBLISHED = {"mlp": MLP, "adaface-m0.4": ADAFACE, "adaface-m0.75": ADAFACE | {"margin": 0.75}}
+OTHERS = {"cosface": {"head": "cosface", "margin": 0.4, "scale": 64.0},
+          "arcface": {"head": "arcface", "margin": 0.5, "scale": 64.0}}
+RIVALS: dict[str, dict[str, Any]] = {
+    "logit-adjustment": MLP | {"logit_adjustment": 1.0},
+    "ldam": {"head": "ldam", "margin": 0.5, "scale": 30.0},  # as published
+    "class-balanced-0.999": MLP | {"class_balance": 0.999},
+    "class-balanced-0.9999": MLP | {"class_balance": 0.9999},
+}
+# AdaCos' fixed scale for C classes is sqrt(2) log(C - 1). A constant q is another head: 0 CosFace, -1 ArcFace.
+INGREDIENTS: dict[str, dict[str, Any]] = {
+    "published": ADAFACE,
+    "mlp": MLP,
+    **{f"scale-{scale:g}": ADAFACE | {"scale": scale} for scale in (16.0, 8.0, 4.0)},
+    "scale-adacos-fixed": ADAFACE | {"scale": math.sqrt(2) * math.log(CLASSES - 1)},
+    "scale-adacos-dynamic": ADAFACE | {"scale_rule": "adacos"},
+    "scale-learned": ADAFACE | {"scale_rule": "learned"},
+    **{f"margin-{margin:g}": ADAFACE | {"margin": margin} for margin in (0.0, 0.1, 0.2)},
+    "smoothing-0": ADAFACE | {"label_smoothing": 0.0},
+    "mlp-smoothing-0": MLP | {"label_smoothing": 0.0},
+    "q-constant-0": ADAFACE | {"head": "cosface"},
+    "q-constant-minus-1": ADAFACE | {"head": "arcface"},
+    "q-shuffled": ADAFACE | {"quality_from": "shuffled"},
+}
+# With h = 1 in place of 0.333, q uses its whole range. Only faces degraded by a known amount have a known quality.
+QUALITY: dict[str, dict[str, Any]] = {
+    "votes": ADAFACE | {"quality_from": "votes"},
+    "votes-h1": ADAFACE | {"quality_from": "votes", "concentration": 1.0},
+    "norm-h1": ADAFACE | {"concentration": 1.0},
+    "camera-mlp": MLP | {"augmentation": "camera"},
+    "camera-norm": ADAFACE | {"augmentation": "camera"},
+    "camera-norm-taught": ADAFACE | {"augmentation": "camera", "quality_weight": 3.0},
+    "camera-degradation": ADAFACE | {"augmentation": "camera", "quality_from": "degradation"},
+    "camera-degradation-h1": ADAFACE | {
+        "augmentation": "camera", "quality_from": "degradation", "concentration": 1.0},
+}
+
+
+@dataclass(frozen=True)
+class FerplusRow:
+    """One run of the grid: a setting's name, and what in it differs from `nano`'s schedule."""
+
+    part: str
+    setting: str
+    seed: int
+    epochs: int = MIDDLE
+    preset: str = "nano"
+    choices: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return f"{self.part}-{self.setting}-e{self.epochs}-seed{self.seed}"
+
+
+def gamma_of(epochs: int) -> float:
+    """What every epoch multiplies the learning rate by: 0.607, 0.7791 and 0.8827 for 6, 12 and 24 epochs."""
+    return round(FALLS_TO ** (1 / epochs), 4)
+
+
+def grid() -> list[FerplusRow]:
+    """Every run, in the order in which they are done: seeds outermost, so that what is cut short is still paired."""
+    return [row for part in (_published(), _rivals(), _ingredients(), _quality(), _mini()) for row in part]
+
+
+def _published() -> Iterator[FerplusRow]:
+    for seed in SEEDS:
+        for epochs in LENGTHS:
+            for name, choices in PUBLISHED.items():
+                yield FerplusRow("published", name, seed, epochs, choices=choices)
+        if seed in FEWER:
+            for name, choices in OTHERS.items():
+                yield FerplusRow("published", name, seed, choices=choices)
+
+
+def _rivals() -> Iterator[FerplusRow]:
+    for seed in FEWER:
+        for name, choices in RIVALS.items():
+            yield FerplusRow("rivals", name, seed, choices=choices)
+
+
+def _ingredients() -> Iterator[FerplusRow]:
+    for seed in FRESH:
+        for name, choices in INGREDIENTS.items():
+            yield FerplusRow("ingredients", name, seed, choices=choices)
+
+
+def _quality() -> Iterator[FerplusRow]:
+    for seed in FRESH:
+        for name, choices in QUALITY.items():
+            yield FerplusRow("quality", name, seed, choices=choices)
+
+
+def _mini() -> Iterator[FerplusRow]:
+    for seed in SEEDS[:2]:
+        for name in ("mlp", "adaface-m0.4"):
+            yield FerplusRow("mini", name, seed, preset="mini", choices=PUBLISHED[name])
