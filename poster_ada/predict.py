@@ -47,7 +47,7 @@ def parser() -> CommandParser:
     p.add_argument("--crop", choices=("auto", "detect", "none"), default="auto", help="detect finds faces; none takes "
                    "pictures that are faces already whole; auto finds them, and takes a picture whole that has none "
                    "and is hardly larger than a face crop (default auto)")
-    p.add_argument("--min-score", type=float, metavar="S", help="least score of a detection, 0..1 (default 0.7)")
+    p.add_argument("--min-score", type=float, metavar="S", help="least score of a detection, 0..1 (default 0.5)")
     p.add_argument("--detector", metavar="FILE", help="the detector's file, instead of downloading it")
     p.add_argument("--explain", action="store_true", help="also write where Grad-CAM says each stream looked")
     p.add_argument("--no-pictures", action="store_true", help="write the table alone")
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.explain and find_spec("pytorch_grad_cam") is None:
         raise InputError("--explain needs grad-cam: pip install 'poster-ada[notebooks]', or leave out --explain.")
     from poster_ada.devices import choose_device
-    from poster_ada.recognition.detector import LEAST_SCORE
+    from poster_ada.recognition.closer import LEAST_SCORE
     from poster_ada.recognition.recognizer import Recognizer
 
     recognizer = Recognizer(

@@ -20,7 +20,7 @@ DEMO = {"data": "data/demo", "preset": "nano"}
 def parser() -> CommandParser:
     """Command line."""
     p = CommandParser(
-        "report", description="Run the six notebooks, export their figures and tables, and "
+        "report", description="Run the seven notebooks, export their figures and tables, and "
         "typeset the paper. Trained runs in runs/ are used again.")
     p.add_argument("--data", default=DEMO["data"], metavar="ROOT", help="face set (default data/demo)")
     p.add_argument("--preset", default=DEMO["preset"], choices=tuple(PRESETS), help="model size (default nano)")

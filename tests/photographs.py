@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from poster_ada.recognition.closer import view_of
 from poster_ada.recognition.detector import FILE, Detection, cached_detector
 
 TEMPLATE = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.77), (0.65, 0.77))
@@ -21,6 +22,11 @@ class Scripted:
 
     def detect(self, image: np.ndarray) -> list[Detection]:
         return [Detection(box, np.array(box[:2]) + np.array(TEMPLATE) * np.array(box[2:]), 0.9) for box in self.boxes]
+
+    def detect_once(self, image: np.ndarray) -> list[Detection]:
+        """The second look confirms the first."""
+        side = image.shape[0]
+        return [Detection((0, 0, side, side), np.array(view_of(TEMPLATE)) * side, 0.95)]
 
     def face_score(self, image: np.ndarray) -> float:
         return 0.9 if self.boxes else 0.1

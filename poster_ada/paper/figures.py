@@ -119,6 +119,7 @@ def _commit_of(run: str) -> str:
 
 NOTEBOOKS = (
     "01_data_exploration", "02_backbone", "03_adaface_head", "04_training", "05_ablation", "06_gradcam_confusion",
+    "07_your_own_pictures",
 )
 
 

@@ -20,6 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 from poster_ada.errors import InputError
 
 KERNEL = "poster-ada"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAPER = CHECKOUT / "report" / "report.typ"
 STUDY = CHECKOUT / "results" / "study.typ"  # the section on real faces, once the study has written it
@@ -87,7 +88,8 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], folder:
 
 
 def clean(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
-    """A copy without this machine's traces: absolute paths, progress bars, stderr, what cells tagged `live` printed."""
+    """A copy without this machine's traces: absolute paths, progress bars, stderr, what cells tagged `live` printed,
+    and widgets, which are nothing without the kernel that made them."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -100,6 +102,7 @@ def clean(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNod
             continue
         cell.outputs = [output for output in cell.outputs if not (
             output.output_type == "stream" and ("live" in tags or output.name == "stderr" or "\r" in output.text)
+            or WIDGET in output.get("data", {})
         )]
         for output in cell.outputs:
             if output.output_type == "stream":

@@ -28,7 +28,8 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.predictions import probability_columns
 from poster_ada.model.fast import prediction_copy
 from poster_ada.recognition.alignment import RAFDB_ESTIMATE, aligned
-from poster_ada.recognition.detector import LEAST_SCORE, Detection, FaceDetector, cached_detector
+from poster_ada.recognition.closer import LEAST_SCORE, looked_at_again
+from poster_ada.recognition.detector import Detection, FaceDetector, cached_detector
 from poster_ada.recognition.doubt import doubt_about
 from poster_ada.recognition.drawing import annotated
 
@@ -125,7 +126,8 @@ class Recognizer:
         """The faces of uint8 (H, W, 3), aligned; empty where there is none."""
         side = self.model.config.image_size
         if self.detector is not None and self.crop != "none":
-            if found := self.detector.detect(image):
+            twice = (looked_at_again(image, each, self.template, self.detector) for each in self.detector.detect(image))
+            if found := [each for each in twice if each is not None]:
                 return [Face(aligned(image, each.points, self.template, side), each, each.score) for each in found]
             if self.crop == "detect" or max(image.shape[:2]) > HARDLY_LARGER * side:
                 return []
@@ -176,23 +178,35 @@ class Recognizer:
         """The picture with a box, the expression and its probability for every row of its table."""
         return annotated(as_array(image), faces)
 
-    def explain(self, image: Picture, faces: pd.DataFrame, with_picture: bool = True) -> Image.Image:
-        """The annotated picture, and below it the first faces of the table with the heat of Grad-CAM on both streams.
+    def crops(self, image: Picture, faces: pd.DataFrame) -> list[np.ndarray]:
+        """Every face of a picture's table as the model sees it, uint8 (S, S, 3), aligned by the table's own points.
 
         Raises:
             InputError: the table has no points, as the one that the command writes; then nothing can be aligned.
         """
-        from poster_ada.recognition.explained import explained
-
-        pixels, shown = as_array(image), faces[faces["face"] > 0].head(MOST_EXPLAINED)
+        pixels, shown = as_array(image), faces[faces["face"] > 0]
         if missing := set(POINTS) - set(faces):
             raise InputError(f"the table of faces has no column {min(missing)}; give the table that the recogniser "
                              "gave for this picture.")
-        # Of the table's own points: whoever explains some of the faces means these.
-        crops = [self._whole(pixels) if np.isnan(points).any() else aligned(
+        return [self._whole(pixels) if np.isnan(points).any() else aligned(
             pixels, points.reshape(-1, 2), self.template, self.model.config.image_size)
             for points in shown[list(POINTS)].to_numpy(float)]
-        inputs = [self.transform(torch.from_numpy(crop).permute(2, 0, 1)[None].to(self.device)) for crop in crops]
+
+    def input_of(self, crop: np.ndarray) -> Tensor:
+        """A crop, uint8 (S, S, 3), as the model's input (1, 3, S, S)."""
+        return self.transform(torch.from_numpy(crop).permute(2, 0, 1)[None].to(self.device))
+
+    def explain(self, image: Picture, faces: pd.DataFrame, with_picture: bool = True) -> Image.Image:
+        """The annotated picture, and below it the first faces of the table with the heat of Grad-CAM on both streams.
+
+        Raises:
+            InputError: as `crops`.
+        """
+        from poster_ada.recognition.explained import explained
+
+        pixels, shown = as_array(image), faces[faces["face"] > 0].head(MOST_EXPLAINED)
+        crops = self.crops(pixels, shown)
+        inputs = [self.input_of(crop) for crop in crops]
         classes = [self.class_names.index(name) for name in shown["prediction"]]
         return explained(self.model, annotated(pixels, faces) if with_picture else None,
                          list(zip(crops, inputs, classes, strict=True)))

@@ -41,7 +41,7 @@ def write_faces(root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder in which all six notebooks have run, sharing their training runs."""
+    """A folder in which all seven notebooks have run, sharing their training runs."""
     folder = tmp_path_factory.mktemp("workplace")
     write_faces(folder / "tiny")
     parameters = {"data": "tiny", "epochs": 1, "seeds": [1, 2], "device": "cpu", "fast": True}
@@ -138,10 +138,12 @@ def test_cleaning_removes_paths_bars_and_live_output(tmp_path):
         return nbformat.v4.new_output("stream", name=name, text=text)
 
     cells = [nbformat.v4.new_code_cell("1", outputs=[stream(f"saved {tmp_path}/runs/x\n"), stream("\r 50%", "stderr")]),
-             nbformat.v4.new_code_cell("2", outputs=[stream("epoch 1  900 faces/s\n")], metadata={"tags": ["live"]})]
+             nbformat.v4.new_code_cell("2", outputs=[stream("epoch 1  900 faces/s\n")], metadata={"tags": ["live"]}),
+             nbformat.v4.new_code_cell("3", outputs=[nbformat.v4.new_output(
+                 "display_data", {notebooks.WIDGET: {"model_id": "1f"}, "text/plain": "FileUpload()"})])]
     cleaned = notebooks.clean(nbformat.v4.new_notebook(cells=cells), tmp_path)
     assert [output.text for output in cleaned.cells[0].outputs] == ["saved ./runs/x\n"]
-    assert cleaned.cells[1].outputs == []
+    assert cleaned.cells[1].outputs == cleaned.cells[2].outputs == []
 
 
 def test_class_names_of_the_test_set_are_rafdbs(workplace):

@@ -48,6 +48,21 @@ def test_every_found_face_is_aligned_and_has_a_row(finding, photograph):
         np.testing.assert_allclose(norms[0], row.norm, rtol=1e-5)
 
 
+def test_what_the_second_look_sees_no_face_in_is_none(finding, photograph):
+    recognizer = finding(*BOXES, crop="detect")
+    recognizer.detector.detect_once = lambda view: []
+    assert recognizer(photograph)["face"].to_list() == [0]
+
+
+def test_crops_are_those_that_were_recognised(finding, photograph):
+    recognizer = finding(*BOXES)
+    faces = recognizer(photograph)
+    crops = recognizer.crops(photograph, faces)
+    assert len(crops) == 2 and recognizer.input_of(crops[0]).shape == (1, 3, 48, 48)
+    np.testing.assert_allclose(recognizer.recognise(crops)[0], probabilities_of(faces), rtol=1e-5)
+    assert recognizer.crops(photograph, faces.iloc[:0]) == []
+
+
 def test_pictures_of_every_kind_are_the_same_picture(finding, photograph, tmp_path):
     recognizer = finding(*BOXES)
     Image.fromarray(photograph).save(tmp_path / "photo.png")
