@@ -1,6 +1,7 @@
 """A second look at a face that was found: turned upright, at the size at which the detector knows faces best.
 
-It places the five points better than the first look, and what is no face is seldom taken for one twice.
+It places the five points better than the first look, and what is no face is seldom taken for one twice: so the first
+may be asked for less, and faces are found that it is not sure of.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from poster_ada.recognition.detector import Detection, FaceDetector
 SIDE, SHARE = 160, 0.6  # pixels of the view, and how much of it the model's crop takes
 RAISED = 0.05  # of the crop's side: how far above the view's middle the crop's lies
 SAME_PLACE = 0.25  # of the crop's side: how far the middle of the five points may move
-LEAST_SCORE = 0.5  # of both looks; of the first alone 0.7 would be needed to keep out bricks and galaxies
+LEAST_AT_FIRST, LEAST_SCORE = 0.3, 0.5  # of the first look and of the second
 
 
 def looked_at_again(
     image: np.ndarray, face: Detection, template: FaceTemplate, detector: FaceDetector
 ) -> Detection | None:
-    """The face in uint8 (H, W, 3) with the points of the second look and the lower of both scores; None where the
-    second look sees no face there."""
+    """The face in uint8 (H, W, 3) with the points and the score of the second look; None where that sees no face
+    there."""
     targets = view_of(template)
     seen = detector.detect_once(aligned(image, face.points, targets, SIDE))
     middle = SIDE * np.mean(targets, 0)
@@ -33,7 +34,7 @@ def looked_at_again(
     best = max(near, key=lambda each: each.score)
     matrix = similarity(face.points, SIDE * np.asarray(targets))
     points = (best.points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
-    return Detection(face.box, points, min(face.score, best.score))
+    return Detection(face.box, points, best.score)
 
 
 def view_of(template: FaceTemplate) -> FaceTemplate:

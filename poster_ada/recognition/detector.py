@@ -114,12 +114,12 @@ class FaceDetector:
         for face in sorted(found, key=lambda face: -face.score):
             if all(overlap(face.box, other.box) < SAME_FACE for other in distinct):
                 distinct.append(face)
-        return sorted(distinct, key=lambda face: -face.box[2] * face.box[3]) or self._close_up(image)
+        return sorted(distinct, key=lambda face: -face.box[2] * face.box[3]) or self.detect_close_up(image)
 
     def face_score(self, image: np.ndarray) -> float:
         """How much a picture that should be a face, uint8 (H, W, 3) RGB, looks like one: 0..1."""
         self._network.setScoreThreshold(LOWEST_SCORE)
-        found = self._close_up(image)
+        found = self.detect_close_up(image)
         self._network.setScoreThreshold(self.least_score)
         return max((face.score for face in found), default=0.0)
 
@@ -127,7 +127,8 @@ class FaceDetector:
         """As `detect`, at the picture's own size alone, in no order."""
         return self._detect(image, 1, 0)
 
-    def _close_up(self, image: np.ndarray) -> list[Detection]:
+    def detect_close_up(self, image: np.ndarray) -> list[Detection]:
+        """As `detect_once`, of the picture made small, with a border around."""
         scale = CLOSE_UP_SIDE / max(image.shape[:2])
         if min(image.shape[:2]) * scale < SMALLEST:
             return []

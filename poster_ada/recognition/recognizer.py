@@ -28,7 +28,7 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.predictions import probability_columns
 from poster_ada.model.fast import prediction_copy
 from poster_ada.recognition.alignment import RAFDB_ESTIMATE, aligned
-from poster_ada.recognition.closer import LEAST_SCORE, looked_at_again
+from poster_ada.recognition.closer import LEAST_AT_FIRST, LEAST_SCORE, looked_at_again
 from poster_ada.recognition.detector import Detection, FaceDetector, cached_detector
 from poster_ada.recognition.doubt import doubt_about
 from poster_ada.recognition.drawing import annotated
@@ -87,7 +87,8 @@ class Recognizer:
         self.transform = EvaluationTransform(c.image_size, c.stream_size, c.channel_order)
         self.template = self.model.face_template or RAFDB_ESTIMATE
         at_hand = crop != "none" or detector is not None or cached_detector().is_file()
-        self.detector = FaceDetector(detector, least_score) if at_hand else None
+        self.least_score = least_score
+        self.detector = FaceDetector(detector, min(LEAST_AT_FIRST, least_score)) if at_hand else None
 
     @property
     def note(self) -> str | None:
@@ -126,9 +127,10 @@ class Recognizer:
         """The faces of uint8 (H, W, 3), aligned; empty where there is none."""
         side = self.model.config.image_size
         if self.detector is not None and self.crop != "none":
-            twice = (looked_at_again(image, each, self.template, self.detector) for each in self.detector.detect(image))
-            if found := [each for each in twice if each is not None]:
-                return [Face(aligned(image, each.points, self.template, side), each, each.score) for each in found]
+            for look in (self.detector.detect, self.detector.detect_close_up):
+                twice = [looked_at_again(image, each, self.template, self.detector) for each in look(image)]
+                if found := [each for each in twice if each is not None and each.score >= self.least_score]:
+                    return [Face(aligned(image, each.points, self.template, side), each, each.score) for each in found]
             if self.crop == "detect" or max(image.shape[:2]) > HARDLY_LARGER * side:
                 return []
         crop = self._whole(image)

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from photographs import SHEET, detector_file
 from PIL import Image
 
 from poster_ada.expressions import RAFDB_CLASSES
@@ -149,3 +150,31 @@ def test_cleaning_removes_paths_bars_and_live_output(tmp_path):
 def test_class_names_of_the_test_set_are_rafdbs(workplace):
     table = (workplace / "figures" / "01_data_exploration_classes.csv").read_text()
     assert all(f"\n{name},{PER_CLASS['train']}" in table for name in RAFDB_CLASSES)
+
+
+def test_own_pictures_are_shown_without_a_detector(workplace, tmp_path, monkeypatch):
+    """No kept file and no network: faces are taken whole, and one sentence says so."""
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
+    source = notebooks.CHECKOUT / "notebooks" / "07_your_own_pictures.ipynb"
+    parameters = {"data": str(notebooks.CHECKOUT / "data" / "demo"), "device": "cpu", "fast": True}
+    notebooks.run_notebook(source, tmp_path / "07.ipynb", parameters, tmp_path)
+    text = (tmp_path / "07.ipynb").read_text()
+    assert "There is no face detector here, so every picture is taken whole" in text
+    faces = (tmp_path / "figures" / "07_your_own_pictures_faces.csv").read_text().splitlines()
+    assert len(faces) == 5 and all(line.startswith('"demo face, ') for line in faces[1:])
+
+
+def test_own_pictures_with_the_detector_are_found(tmp_path):
+    if (detector := detector_file()) is None:
+        pytest.skip("the face detector is not here: python -m poster_ada.download detector")
+    Image.open(SHEET).convert("RGB").crop((150, 0, 450, 300)).save(tmp_path / "photo.png")
+    source = notebooks.CHECKOUT / "notebooks" / "07_your_own_pictures.ipynb"
+    parameters = {"data": str(notebooks.CHECKOUT / "data" / "demo"), "device": "cpu", "detector": str(detector),
+                  "pictures": [str(tmp_path / "photo.png")]}
+    notebooks.run_notebook(source, tmp_path / "07.ipynb", parameters, tmp_path)
+    faces = (tmp_path / "figures" / "07_your_own_pictures_faces.csv").read_text().splitlines()
+    assert len(faces) >= 3 and "Faces are found and aligned." in (tmp_path / "07.ipynb").read_text()

@@ -22,7 +22,7 @@ class Seeing:
         return [Detection((0, 0, 1, 1), points, score) for points, score in self.faces]
 
 
-def test_points_come_back_into_the_picture_and_the_lower_score_counts():
+def test_points_come_back_into_the_picture_and_the_second_score_counts():
     turn = np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
     face = Detection((100, 60, 40, 40), POINTS @ turn.T, 0.9)
     targets = np.array(view_of(TEMPLATE)) * SIDE
@@ -31,7 +31,7 @@ def test_points_come_back_into_the_picture_and_the_lower_score_counts():
     assert (again.score, again.box) == (0.6, face.box)
     moved = looked_at_again(np.zeros((200, 300, 3), np.uint8), face, TEMPLATE, Seeing((targets + (4, 0), 0.95)))
     np.testing.assert_allclose(moved.points, face.points + turn @ (4 * 40 / (SHARE * SIDE), 0), atol=1e-9)
-    assert moved.score == 0.9
+    assert moved.score == 0.95
 
 
 def test_only_a_face_in_the_middle_of_the_view_is_the_same_face():

@@ -50,7 +50,11 @@ def test_every_found_face_is_aligned_and_has_a_row(finding, photograph):
 
 def test_what_the_second_look_sees_no_face_in_is_none(finding, photograph):
     recognizer = finding(*BOXES, crop="detect")
-    recognizer.detector.detect_once = lambda view: []
+    recognizer.least_score = 0.9
+    assert recognizer(photograph)["face"].to_list() == [1, 2]
+    recognizer.least_score = 0.91
+    assert recognizer(photograph)["face"].to_list() == [0]
+    recognizer.detector.detect_once, recognizer.least_score = lambda view: [], 0.0
     assert recognizer(photograph)["face"].to_list() == [0]
 
 
