@@ -19,7 +19,7 @@ def annotated(image: np.ndarray, faces: pd.DataFrame) -> Image.Image:
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     size = max(LEAST_TEXT, round(TEXT_SHARE * max(picture.size)))
-    font, line = ImageFont.load_default(size), max(1, size // 8)
+    font, line = ImageFont.load_default(size), max(2, size // 6)
     for face in faces[faces["face"] > 0].itertuples():
         unsure = bool(getattr(face, "doubt", ""))
         colour = NEUTRAL_COLOUR if unsure else BLUE

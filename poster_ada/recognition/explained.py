@@ -16,15 +16,16 @@ PANEL, GAP, TEXT = 160, 8, 14  # pixels
 
 
 def explained(
-    model: Poster, picture: Image.Image | None, faces: Sequence[tuple[np.ndarray, Tensor, int]]
+    model: Poster, picture: Image.Image | None, faces: Sequence[tuple[np.ndarray, Tensor, int]], titles: Sequence[str]
 ) -> Image.Image:
     """A page: the picture, if there is one, and below it a line of panels for each face.
 
     Args:
         model: in `eval()` mode.
         faces: crop uint8 (S, S, 3), the same as the model's input (1, 3, S, S), and the class to explain.
+        titles: what stands above each face.
     """
-    lines = [_panels(model, *face) for face in faces]
+    lines = [_panels(model, title, *face) for title, face in zip(titles, faces, strict=True)]
     wide = (1 + len(STREAMS)) * PANEL + len(STREAMS) * GAP
     high = 0 if picture is None else max(1, round(picture.height * wide / picture.width))
     page = Image.new("RGB", (wide, high + len(lines) * (PANEL + TEXT + 2 * GAP)), "white")
@@ -35,10 +36,10 @@ def explained(
     return page
 
 
-def _panels(model: Poster, crop: np.ndarray, images: Tensor, number: int) -> Image.Image:
+def _panels(model: Poster, name: str, crop: np.ndarray, images: Tensor, number: int) -> Image.Image:
     """The crop and its heat on each stream, side by side, with a line of text above each."""
     face = cv2.resize(crop, (PANEL, PANEL), interpolation=cv2.INTER_CUBIC)
-    panels = [(model.config.class_names[number], face)]
+    panels = [(name, face)]
     for stream, title in STREAMS.items():
         heat = cv2.resize(grad_cam(model, images, [number], stream)[0], (PANEL, PANEL))
         levels = (255 * heat.clip(0, 1)).astype(np.uint8)

@@ -19,6 +19,7 @@ from poster_ada.recognition.recognizer import Recognizer
 TITLE = "poster-ada: facial expressions"
 SHOWN_SIDE = 1280  # pixels of the annotated picture's longer side
 MOST_FACES = 12  # whose bars are shown
+CELL = "border:0;padding:0.1em 0.4em"  # Gradio would rule the table in black
 KEPT = (60, 60)  # seconds: how often what was uploaded is looked through, and how old it may become
 # Demo faces (CC0 renderings, no people), where the page is opened in a clone of the project.
 DEMO = Path(__file__).parents[2] / "data" / "demo" / "Image" / "aligned"
@@ -43,11 +44,11 @@ def bars(faces: pd.DataFrame) -> str:
                 colour = BLUE if share == row["confidence"] else NEUTRAL_COLOUR
                 name = html.escape(str(column).removeprefix(PREFIX))
                 bar = f'<div style="background:{colour};height:0.8em;width:{max(0.5, 100 * share):.1f}%"></div>'
-                lines.append(f'<tr><td style="width:6.5em">{name}</td><td>{bar}</td><td style="width:3em">{share:.0%}'
-                             "</td></tr>")
+                lines.append(f'<tr style="border:0"><td style="width:6.5em;{CELL}">{name}</td><td style="{CELL}">{bar}'
+                             f'</td><td style="width:3em;{CELL}">{share:.0%}</td></tr>')
         doubt = f" ({html.escape(row['doubt'])})" if row["doubt"] else ""
-        blocks.append(f'<h4>Face {row["face"]}: {html.escape(row["prediction"])}{doubt}</h4><table style="width:100%">'
-                      f'{"".join(lines)}</table>')
+        blocks.append(f'<h4>Face {row["face"]}: {html.escape(row["prediction"])}{doubt}</h4>'
+                      f'<table style="width:100%;border:0">{"".join(lines)}</table>')
     left = len(found) - MOST_FACES
     return "".join(blocks) + (f"<p>... and {left} more faces.</p>" if left > 0 else "")
 

@@ -210,8 +210,9 @@ class Recognizer:
         crops = self.crops(pixels, shown)
         inputs = [self.input_of(crop) for crop in crops]
         classes = [self.class_names.index(name) for name in shown["prediction"]]
+        titles = [f"face {face.face}: {face.prediction}" for face in shown.itertuples()]
         return explained(self.model, annotated(pixels, faces) if with_picture else None,
-                         list(zip(crops, inputs, classes, strict=True)))
+                         list(zip(crops, inputs, classes, strict=True)), titles)
 
 
 def as_array(picture: Picture) -> np.ndarray:

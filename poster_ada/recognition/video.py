@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from poster_ada.errors import InputError
 from poster_ada.files import write_atomically
+from poster_ada.palette import BLACK, BLUE, GREEN, ORANGE, PALE, PURPLE, SKY_BLUE, VERMILION
 from poster_ada.recognition.capture import opened
 from poster_ada.recognition.detector import SIDES
 from poster_ada.recognition.recognizer import Recognizer
@@ -20,6 +21,7 @@ from poster_ada.recognition.tracks import Tracks
 
 USUAL_RATE = 25.0  # frames a second, where a file does not say
 PROGRESS_AFTER = 5.0  # seconds
+COLOURS = (PALE, ORANGE, BLUE, SKY_BLUE, PURPLE, GREEN, VERMILION, BLACK)  # of classes in a plot, neighbours unlike
 
 
 def frames_of(path: Path) -> Iterator[tuple[float, np.ndarray]]:
@@ -102,14 +104,13 @@ def plot_over_time(table: pd.DataFrame, path: Path) -> None:
     seen = table[table["track"] > 0]
     if seen.empty:
         return
-    import matplotlib
     from matplotlib.figure import Figure  # not pyplot, which would look for a screen
 
     longest = seen[seen["track"] == seen["track"].mode().iloc[0]]
     fig = Figure(figsize=(7, 2.8), layout="constrained")
     axis = fig.subplots()
     names = [column for column in table if column.startswith("p_")]
-    colours = matplotlib.colormaps["cividis"](np.linspace(0, 1, len(names)))
+    colours = [COLOURS[place % len(COLOURS)] for place in range(len(names))]
     axis.stackplot(longest["time"], longest[names].to_numpy(float).T, labels=[name[2:] for name in names],
                    colors=colours, edgecolor="white", linewidth=0.5)
     axis.set(xlabel="seconds", ylabel="probability", ylim=(0, 1), title=f"track {longest['track'].iloc[0]}",
