@@ -39,8 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser().parse_args(argv)
     from poster_ada.data.datasets import open_dataset
     from poster_ada.paper.figures import NOTEBOOKS
-    from poster_ada.paper.notebooks import CHECKOUT, NotebookFailed, run_notebook, typeset
+    from poster_ada.paper.notebooks import CHECKOUT, run_notebooks, typeset, write_times
+    from poster_ada.paper.trainings import trainings_of
     from poster_ada.training.runs import slug
+    from poster_ada.training.side_by_side import train_all
 
     if not (CHECKOUT / "notebooks").is_dir():
         raise InputError(f"{CHECKOUT} has no notebooks/; the report is made in a git clone of the project.")
@@ -56,15 +58,15 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         parameters["figures"] = str(figures)
     chosen = [name for name in NOTEBOOKS if not args.only or name.startswith(tuple(args.only))]
     started = time.perf_counter()
-    for number, name in enumerate([] if args.pdf_only else chosen, 1):
-        begun = time.perf_counter()
-        print(f"[{number}/{len(chosen)}] {name} ... ", end="", flush=True)
-        try:
-            run_notebook(CHECKOUT / "notebooks" / f"{name}.ipynb", notebooks / f"{name}.ipynb", parameters, folder)
-        except NotebookFailed:
-            print("failed")
-            raise
-        print(f"{time.perf_counter() - begun:.0f} s", flush=True)
+    if not args.pdf_only:
+        dataset = open_dataset(args.data, check=False)
+        configs = trainings_of(chosen, dataset, args.preset, args.epochs, args.seeds, args.fast)
+        train_all(configs, dataset, args.device)
+        trained = time.perf_counter() - started
+        print(f"{len(configs)} trainings: {trained:.0f} s", flush=True)
+        took = run_notebooks(chosen, notebooks, parameters, folder,
+                             finished=lambda took: print(f"{took.name}: {took.seconds:.0f} s", flush=True))
+        write_times(Path("runs/report_times.csv"), trained, took)
     missing = [name for name in NOTEBOOKS if not any((folder / figures).glob(f"{name}_*"))]
     if missing:
         print(f"not typeset: {', '.join(missing)} has not run yet.")
