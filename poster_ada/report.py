@@ -1,4 +1,5 @@
-"""The whole report: `python -m poster_ada.report` runs the notebooks and typesets the paper from what they leave.
+"""The whole report: `python -m poster_ada.report` trains what the notebooks ask for, side by side, runs them side by
+side, and typesets the paper from what they leave. `runs/report_times.csv` then says where the time went.
 
 On the demo faces the executed notebooks replace those in `notebooks/` and the figures go to `figures/`; other data,
 presets or settings get a folder of their own, `figures/<data>-<preset>/`.
@@ -20,7 +21,7 @@ DEMO = {"data": "data/demo", "preset": "nano"}
 def parser() -> CommandParser:
     """Command line."""
     p = CommandParser(
-        "report", description="Run the six notebooks, export their figures and tables, and "
+        "report", description="Run the notebooks, export their figures and tables, and "
         "typeset the paper. Trained runs in runs/ are used again.")
     p.add_argument("--data", default=DEMO["data"], metavar="ROOT", help="face set (default data/demo)")
     p.add_argument("--preset", default=DEMO["preset"], choices=tuple(PRESETS), help="model size (default nano)")
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         configs = trainings_of(chosen, dataset, args.preset, args.epochs, args.seeds, args.fast)
         train_all(configs, dataset, args.device)
         trained = time.perf_counter() - started
-        print(f"{len(configs)} trainings: {trained:.0f} s", flush=True)
+        print(f"trainings ({len(configs)}): {trained:.0f} s", flush=True)
         took = run_notebooks(chosen, notebooks, parameters, folder,
                              finished=lambda took: print(f"{took.name}: {took.seconds:.0f} s", flush=True))
         write_times(Path("runs/report_times.csv"), trained, took)

@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import torch
@@ -66,8 +66,8 @@ def side_by_side(waiting: deque[TrainConfig], dataset: Dataset, count: int, quie
         try:
             errors = [*pool.map(lambda worker: work_off(worker, waiting, bar.update), workers)]
         finally:
-            for worker in workers:  # idle, unless this was interrupted
-                worker.kill()
+            for worker in workers:
+                stop(worker)
     if error := next(filter(None, errors), None):
         raise InputError(error)
 
@@ -89,6 +89,14 @@ def start_worker(dataset: Dataset) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8",
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
     )
+
+
+def stop(worker: subprocess.Popen[str]) -> None:
+    """End a worker, which is idle unless something interrupted this process."""
+    worker.kill()
+    assert worker.stdin
+    with suppress(OSError):  # what a worker that was gone never took
+        worker.stdin.close()
 
 
 def work_off(worker: subprocess.Popen[str], waiting: deque[TrainConfig], epoch_done: Callable[[], object]) -> str:

@@ -73,8 +73,7 @@ def test_a_worker_does_not_train_on_other_faces(faces, dataset):
 
 
 def test_an_input_error_of_a_worker_is_raised(faces, dataset):
-    bad = [small(faces, epochs=1, seed=seed, batch_size=8, pretrained="nowhere", image_size=24,
-                 validation_fraction=0.999) for seed in (1, 2)]
+    bad = [small(faces, epochs=1, seed=seed, num_classes=2, class_names=("a", "b")) for seed in (1, 2)]
     with pytest.raises(InputError) as alone:
         train(bad[0], device="cpu", quiet=True, dataset=dataset)
     with pytest.raises(InputError) as together:
