@@ -115,10 +115,13 @@ def _grey(split: FaceSplit) -> np.ndarray:
 def _hashes(pictures: np.ndarray) -> np.ndarray:
     """float32 (N, 64): pHash with bits -1 and 1, so that a product of two is 64 - 2 x the number of differing bits.
 
-    The bits are those of the library imagehash, which takes three times as long, as it hashes picture by picture.
+    As the library imagehash does it, but of all pictures at once: Pillow's resize to 32 x 32 as two products, each
+    rounded to 8 bits, then the lowest 8 x 8 waves against their median.
     """
-    small = np.stack([np.asarray(Image.fromarray(picture).resize((32, 32), Image.Resampling.LANCZOS))
-                      for picture in pictures]).astype(np.float64)
+    impulses = Image.fromarray(np.eye(SIDE, dtype=np.float32))
+    weights = np.asarray(impulses.resize((32, SIDE), Image.Resampling.LANCZOS))  # (SIDE, 32)
+    narrow = np.floor(pictures.astype(np.float32) @ weights + 0.5).clip(0, 255)
+    small = np.floor(weights.T @ narrow + 0.5).clip(0, 255).astype(np.float64)
     waves = dct(dct(small, axis=1), axis=2)[:, :8, :8].reshape(len(pictures), 64)
     return np.where(waves > np.median(waves, axis=1, keepdims=True), 1, -1).astype(np.float32)
 
