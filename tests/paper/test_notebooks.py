@@ -62,6 +62,7 @@ def workplace(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_runs_and_leaves_figures(workplace, name):
     executed = nbformat.read(workplace / "executed" / f"{name}.ipynb", as_version=4)
@@ -80,6 +81,7 @@ def test_notebook_runs_and_leaves_figures(workplace, name):
     assert all((workplace / "figures" / entry["file"]).with_suffix(".png").is_file() for entry in drawn)
 
 
+@pytest.mark.slow
 def test_notebooks_share_their_runs(workplace):
     # One MLP and one AdaFace run serve notebooks 2, 4 and 6; the ablation's fast rows are two heads with two seeds.
     # All of them were there before the first notebook ran: none asks for a training that the report did not do.
@@ -87,6 +89,7 @@ def test_notebooks_share_their_runs(workplace):
     assert len(runs) == 2 + 4 and runs == json.loads((workplace / "trained.json").read_text())
 
 
+@pytest.mark.slow
 def test_where_the_time_went(workplace):
     times = pd.read_csv(workplace / "times.csv")
     whole = times[times["cell"].isna()].set_index("part")
@@ -107,11 +110,13 @@ def test_parameters_default_to_what_the_report_trains(name):
     assert given.get("seeds", list(SEEDS)) == list(SEEDS) and given.get("epochs") is None
 
 
+@pytest.mark.slow
 def test_executed_notebooks_carry_no_machine_paths(workplace):
     for path in (workplace / "executed").glob("*.ipynb"):
         assert str(workplace) not in path.read_text() and str(notebooks.CHECKOUT) not in path.read_text()
 
 
+@pytest.mark.slow
 def test_paper_is_typeset_from_the_results(workplace):
     paper = notebooks.typeset(workplace / "figures")
     assert paper.read_bytes().startswith(b"%PDF") and paper.stat().st_size > 100_000
@@ -177,6 +182,7 @@ def test_cleaning_removes_paths_bars_and_live_output(tmp_path):
     assert cleaned.cells[1].outputs == []
 
 
+@pytest.mark.slow
 def test_class_names_of_the_test_set_are_rafdbs(workplace):
     table = (workplace / "figures" / "01_data_exploration_classes.csv").read_text()
     assert all(f"\n{name},{PER_CLASS['train']}" in table for name in RAFDB_CLASSES)

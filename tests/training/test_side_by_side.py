@@ -66,12 +66,14 @@ def test_what_a_worker_leaves_undone_is_done_here(faces, dataset, monkeypatch):
     assert all(run.finished for run in runs)
 
 
+@pytest.mark.slow
 def test_a_worker_does_not_train_on_other_faces(faces, dataset):
     dataset._fingerprint = "0123456789abcdef"
     with side_by_side.start_worker(dataset) as worker:
         assert worker.stdout.read() == "" and worker.wait() != 0
 
 
+@pytest.mark.slow
 def test_an_input_error_of_a_worker_is_raised(faces, dataset):
     bad = [small(faces, epochs=1, seed=seed, num_classes=2, class_names=("a", "b")) for seed in (1, 2)]
     with pytest.raises(InputError) as alone:
@@ -81,6 +83,7 @@ def test_an_input_error_of_a_worker_is_raised(faces, dataset):
     assert str(together.value) == str(alone.value)
 
 
+@pytest.mark.slow
 def test_runs_of_two_workers_are_those_of_one_thread(faces, dataset, tmp_path):
     config = small(faces, epochs=1, seed=9)
     together = train_all([config, replace(config, seed=10)], dataset, "cpu", workers=2, quiet=True)[0]
