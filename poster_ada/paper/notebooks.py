@@ -115,7 +115,8 @@ def run_notebooks(
     alone = [name for name in names if at_once == 1 or len(names) == 1 or name.startswith(ALONE)]
     # papermill steps into `folder` and out of it, which threads would do to each other
     with own_kernels(), chdir(folder), ThreadPoolExecutor(at_once) as pool:
-        pending = [pool.submit(execute, name, KERNEL_OF_ONE_THREAD) for name in names if name not in alone]
+        # the later ones take longest, and one of those begun last would leave a core idle
+        pending = [pool.submit(execute, name, KERNEL_OF_ONE_THREAD) for name in reversed(names) if name not in alone]
         try:
             for future in as_completed(pending):
                 took.append(future.result())

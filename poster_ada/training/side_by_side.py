@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import deque
@@ -29,6 +30,7 @@ from poster_ada.training.recipe import SCHEDULES, TrainConfig
 from poster_ada.training.runs import Run, default_folder
 
 MOST_WORKERS = 4  # each takes 1 GB with nano, 2 with mini
+EPOCH_LINE = re.compile(r"epoch +\d+/")  # the training loop's
 ANSWER = "\x1e"  # begins a worker's line that is no line of its training's
 
 
@@ -110,7 +112,7 @@ def work_off(worker: subprocess.Popen[str], waiting: deque[TrainConfig], epoch_d
         for line in worker.stdout:
             if line.startswith(ANSWER):
                 break
-            if line.startswith("epoch "):
+            if EPOCH_LINE.match(line):
                 epoch_done()
         else:
             break  # it stopped: what it was at is trained in the process that asked for it

@@ -44,6 +44,11 @@ def test_workers_leave_what_train_leaves(faces, dataset, tmp_path, capfd):
     assert alone.log["train_loss"].to_list() == pytest.approx(runs[1].log["train_loss"].to_list(), rel=1e-3)
 
 
+def test_the_bar_counts_epochs(faces, dataset, capsys):
+    train_all([small(faces, epochs=2, head="mlp"), small(faces, epochs=1, head="adaface")], dataset, "cpu", workers=2)
+    assert "2 trainings: 100%" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_finished_runs_start_no_worker(faces, dataset, monkeypatch):
     first = train_all(three(faces), dataset, "cpu", workers=1, quiet=True)
     monkeypatch.setattr(side_by_side, "start_worker", lambda _: pytest.fail("a worker for nothing"))
