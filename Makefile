@@ -1,12 +1,15 @@
-# make test: environment, lint and tests.  make report: the whole report.  make lab: JupyterLab.
+# make test: environment, lint and tests.  make test-all: those, then the slow ones and the exported files.
+# make report: the whole report.  make lab: JupyterLab.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# with `export`, the tests of exported files run too: make test EXTRAS=notebooks,download,app,export,test
+EXPORT := $(VENV)/.ready-export
 EXTRAS ?= notebooks,download,app,test
+# two workers of one thread each on two cores; the tests of a file share its fixtures
+PYTEST := PYTHONWARNDEFAULTENCODING=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
-.PHONY: test lint report lab rafdb fuzz torture
+.PHONY: test test-all lint report lab rafdb fuzz torture
 
 $(READY): pyproject.toml requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -14,8 +17,16 @@ $(READY): pyproject.toml requirements.txt
 	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable ".[$(EXTRAS)]"
 	touch $@
 
+# ONNX, OpenVINO and what else the tests of exported files need
+$(EXPORT): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable ".[export]"
+	touch $@
+
 test: $(READY) lint
-	PYTHONWARNDEFAULTENCODING=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST) -m "not slow"
+
+test-all: $(EXPORT) test
+	$(PYTEST) -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ from poster_ada.model.poster import Poster
 from poster_ada.model.precision import multiplies_bfloat16, resolve_precision
 
 RAFDB_TRAINING_FACES = 12_271
+QUICK = {"only": ("inference", "training", "data", "checkpoint"), "sizes": ("nano", "large"), "repeats": 2}
 
 
 class Bench:
@@ -54,6 +55,11 @@ class Bench:
             return torch.cuda.get_device_name().lower().replace(" ", "-")
         return f"cpu-{torch.get_num_threads()}-threads" + ("-bf16" if multiplies_bfloat16(self.device) else "")
 
+    @property
+    def table(self) -> str:
+        """Name of the files with this run's rows; two rounds do not replace those of a whole run."""
+        return self.machine + ("-quick" if self.given.quick else "")
+
     def rows(self, part: str, size: str, batch: int, ways: dict[str, Work], unit: str = "images/s") -> list[dict]:
         """Time `ways` in turn; one row each, with the gain over the first."""
         rates = alternate(ways, self.given.repeats)
@@ -67,14 +73,14 @@ class Bench:
         """Add the share of what the machine's matrix-multiply rate allows; int8 has no such measured limit."""
         for row in rows:
             if not row["way"].endswith("int8"):
-                single = row["way"] in ("plain", "float32")
+                single = row["way"] == "plain" or row["way"].endswith("float32")
                 dtype = torch.float32 if single else resolve_precision("auto", self.device, PRESETS[row["model"]])
                 row["share_of_limit"] = row["rate"] * operations / self.rates[dtype]
         return rows
 
     def with_memory(self, rows: list[dict], part: str, folder: Path | None = None) -> list[dict]:
         """Add each way's peak memory."""
-        for row in rows:
+        for row in [] if self.given.quick else rows:
             row["peak_mib"] = peak_memory(part, row["way"], row["model"], row["batch"], self.device, folder)
         return rows
 
@@ -83,7 +89,7 @@ class Bench:
             for batch in (1, 32, 200) if self.device.type == "cuda" else (1, 32):
                 ways = {
                     way: prediction(way, size, batch, self.device, calibration=self.faces.train, folder=self.folder)
-                    for way in prediction_ways(self.device)
+                    for way in prediction_ways(self.device) if not (self.given.quick and way.endswith("int8"))
                 }
                 operations = prediction_operations(model_of(size, self.device))
                 rows = self.limited(self.rows("inference", size, batch, ways), operations)
@@ -94,7 +100,7 @@ class Bench:
         if self.device.type == "cuda":
             jobs = [(size, 200) for size in ("small", "large")]
         else:
-            jobs = [("nano", 64), ("small", 16)]
+            jobs = [("nano", 64), ("small", 16)][:1 if self.given.quick else 2]
         for size, batch in jobs:
             ways = {way: training_step(way, size, batch, self.device) for way in training_ways(self.device)}
             rows = self.limited(self.rows("training", size, batch, ways), step_operations(model_of(size, self.device)))
@@ -165,6 +171,8 @@ def parser() -> argparse.ArgumentParser:
     """The command's flags."""
     p = argparse.ArgumentParser("python -m benchmarks", description=__doc__.splitlines()[0])
     p.add_argument("--only", nargs="+", choices=PARTS[1:], default=PARTS[1:], help="default all")
+    p.add_argument("--quick", action="store_true", help="minutes: nano and large, two rounds, without int8, peak "
+                   "memory, busy machines and agreement; to a table of its own, <machine>-quick")
     p.add_argument("--sizes", nargs="+", choices=("nano", "small", "base", "large"), default=("small", "base", "large"),
                    help="for inference (default small base large)")
     p.add_argument("--faces", metavar="ROOT", default="data/demo", help="face set to read, to calibrate int8 on and to "
@@ -182,7 +190,11 @@ def parser() -> argparse.ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    given = parser().parse_args(argv)
+    flags = parser()
+    given = flags.parse_args(argv)
+    if given.quick:
+        flags.set_defaults(**QUICK)
+        given = flags.parse_args(argv)
     if given.repeats < 1:
         raise InputError(f"--repeats is {given.repeats}; it must be at least 1.")
     with tempfile.TemporaryDirectory() as folder:
@@ -195,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for measured in getattr(bench, part)():
                 rows += measured
                 print(pd.DataFrame(measured).dropna(axis=1).to_string(index=False, float_format="%.4g"), flush=True)
-                write_report(pd.DataFrame(rows), given.out, bench.machine)  # now: what follows may be stopped
+                write_report(pd.DataFrame(rows), given.out, bench.table)  # now: what follows may be stopped
     print(f"everything is in {given.out}", file=sys.stderr)
 
 

@@ -21,7 +21,8 @@ FORMATS = {"rate": "{:.4g}", "low": "{:.4g}", "high": "{:.4g}", "gain": "{:.2f} 
            "accuracy": "{:.1%}", "accuracy_low": "{:.1%}", "accuracy_high": "{:.1%}", "macro_f1": "{:.1%}",
            "agreement": "{:.2%}", "largest_difference": "{:.2g}"}
 WAYS = {"plain": NEUTRAL_COLOUR, "float32": "#56B4E9", "default": "#0072B2", "compiled": "#009E73",
-        "cuda-graph": "#CC79A7", "openvino-bfloat16": "#E69F00", "openvino-int8": "#D55E00"}
+        "cuda-graph": "#CC79A7", "onnxruntime-float32": "#F0E442", "openvino-bfloat16": "#E69F00",
+        "openvino-int8": "#D55E00"}
 
 
 def write_report(rows: pd.DataFrame, folder: Path, machine: str) -> None:

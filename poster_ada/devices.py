@@ -52,6 +52,11 @@ def choose_device(device: str | torch.device = "auto", gpu: str | None = None) -
     return torch.device("cuda", first)
 
 
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def visible_to_children(numbers: list[int]) -> str:
     """CUDA_VISIBLE_DEVICES for processes that shall see these of the devices that this one sees."""
     allowed = [word for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if word.strip()]

@@ -1,4 +1,5 @@
-"""The whole report: `python -m poster_ada.report` runs the notebooks and typesets the paper from what they leave.
+"""The whole report: `python -m poster_ada.report` trains what the notebooks ask for, side by side, runs them side by
+side, and typesets the paper from what they leave. `runs/report_times.csv` then says where the time went.
 
 On the demo faces the executed notebooks replace those in `notebooks/` and the figures go to `figures/`; other data,
 presets or settings get a folder of their own, `figures/<data>-<preset>/`.
@@ -20,7 +21,7 @@ DEMO = {"data": "data/demo", "preset": "nano"}
 def parser() -> CommandParser:
     """Command line."""
     p = CommandParser(
-        "report", description="Run the seven notebooks, export their figures and tables, and "
+        "report", description="Run the notebooks, export their figures and tables, and "
         "typeset the paper. Trained runs in runs/ are used again.")
     p.add_argument("--data", default=DEMO["data"], metavar="ROOT", help="face set (default data/demo)")
     p.add_argument("--preset", default=DEMO["preset"], choices=tuple(PRESETS), help="model size (default nano)")
@@ -39,8 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser().parse_args(argv)
     from poster_ada.data.datasets import open_dataset
     from poster_ada.paper.figures import NOTEBOOKS
-    from poster_ada.paper.notebooks import CHECKOUT, NotebookFailed, run_notebook, typeset
+    from poster_ada.paper.notebooks import CHECKOUT, run_notebooks, typeset, write_times
+    from poster_ada.paper.trainings import trainings_of
     from poster_ada.training.runs import slug
+    from poster_ada.training.side_by_side import train_all
 
     if not (CHECKOUT / "notebooks").is_dir():
         raise InputError(f"{CHECKOUT} has no notebooks/; the report is made in a git clone of the project.")
@@ -56,15 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         parameters["figures"] = str(figures)
     chosen = [name for name in NOTEBOOKS if not args.only or name.startswith(tuple(args.only))]
     started = time.perf_counter()
-    for number, name in enumerate([] if args.pdf_only else chosen, 1):
-        begun = time.perf_counter()
-        print(f"[{number}/{len(chosen)}] {name} ... ", end="", flush=True)
-        try:
-            run_notebook(CHECKOUT / "notebooks" / f"{name}.ipynb", notebooks / f"{name}.ipynb", parameters, folder)
-        except NotebookFailed:
-            print("failed")
-            raise
-        print(f"{time.perf_counter() - begun:.0f} s", flush=True)
+    if not args.pdf_only:
+        dataset = open_dataset(args.data, check=False)
+        configs = trainings_of(chosen, dataset, args.preset, args.epochs, args.seeds, args.fast)
+        train_all(configs, dataset, args.device)
+        trained = time.perf_counter() - started
+        print(f"trainings ({len(configs)}): {trained:.0f} s", flush=True)
+        took = run_notebooks(chosen, notebooks, parameters, folder,
+                             finished=lambda took: print(f"{took.name}: {took.seconds:.0f} s", flush=True))
+        write_times(Path("runs/report_times.csv"), trained, took)
     missing = [name for name in NOTEBOOKS if not any((folder / figures).glob(f"{name}_*"))]
     if missing:
         print(f"not typeset: {', '.join(missing)} has not run yet.")

@@ -9,11 +9,11 @@ from face_sets import ferplus
 from safetensors.torch import save_file
 
 import benchmarks.design as design
-from benchmarks.__main__ import main
+from benchmarks.__main__ import QUICK, Bench, main
 from benchmarks.design import DESIGNS, costs
 from benchmarks.plain import PlainPoster, PlainSam, plain_step
-from benchmarks.report import write_report
-from benchmarks.ways import model_of, training_step
+from benchmarks.report import PARTS, write_report
+from benchmarks.ways import model_of, prediction_ways, predictor, training_step
 from poster_ada.checkpoints.create import create_model
 from poster_ada.data.datasets import open_dataset
 from poster_ada.model.config import PRESETS
@@ -38,7 +38,7 @@ def test_the_plain_step_is_the_same_step(monkeypatch):
     monkeypatch.setattr("benchmarks.ways.noise", lambda batch, side, device: images)
     images, labels = torch.randn(8, 3, 48, 48), torch.arange(8) % 7
     before = {name: value.clone() for name, value in model_of("nano", CPU).state_dict().items()}
-    assert training_step("default", "nano", 8, CPU)() == 8
+    assert training_step("float32", "nano", 8, CPU)() == 8
     plain = PlainPoster(model_of("nano", CPU)).train()
     lr = TrainConfig.for_preset("nano").lr
     plain_step(plain, PlainSam([p for p in plain.parameters() if p.requires_grad], lr), images, labels)
@@ -91,3 +91,33 @@ def test_parts_taken_out_cost_less():
         assert all(less < more for less, more in zip(costs(DESIGNS[name], config), whole, strict=True))
     parameters, multiply_adds = costs(DESIGNS["without landmark stream"], config)
     assert parameters == whole[0] and multiply_adds < whole[1]
+
+
+def test_quick_measures_less_into_a_table_of_its_own(tmp_path, monkeypatch):
+    parts = []
+
+    def part(name):
+        def rows(bench):
+            parts.append((name, tuple(bench.given.sizes), bench.given.repeats))
+            yield [{"part": name, "model": "", "batch": 1, "way": "plain", "rate": 1.0, "low": 1.0, "high": 1.0}]
+        return rows
+
+    for name in PARTS[1:]:
+        monkeypatch.setattr(Bench, name, part(name))
+    monkeypatch.setattr("benchmarks.report.draw", lambda *_: None)
+    for words in (["--quick"], ["--quick", "--only", "data", "--repeats", "1"]):
+        with pytest.raises(SystemExit) as stopped:
+            main([*words, "--out", str(tmp_path)])
+        assert not stopped.value.code
+    assert parts == [*((name, ("nano", "large"), 2) for name in QUICK["only"]), ("data", ("nano", "large"), 1)]
+    assert [path.stem.endswith("-quick") for path in tmp_path.glob("*.csv")] == [True]
+
+
+def test_an_onnx_file_is_one_of_the_ways(tmp_path):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    assert "onnxruntime-float32" in prediction_ways(CPU)
+    model, images = model_of("nano", CPU).eval(), torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        actual, expected = predictor("onnxruntime-float32", model, folder=tmp_path)(images), model(images)
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)

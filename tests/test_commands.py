@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from small_runs import child_process
 
 from poster_ada.__main__ import COMMANDS, main
 
@@ -82,3 +83,19 @@ def test_exports_are_no_modules():
     places = list(Path(poster_ada.__file__).parent.rglob("*"))
     assert not set(poster_ada.__all__) & {place.stem for place in places if place.suffix == ".py" or place.is_dir()}
     assert all(getattr(poster_ada, name) is not None for name in poster_ada.__all__)
+
+
+def test_testing_loads_neither_torchvision_nor_the_compiler(tmp_path):
+    """Each of them takes a second or more, in a command of five."""
+    script = f"""
+import sys
+from poster_ada.test import main
+try:
+    main(["-c", "mini-ferplus", "--data", "data/demo", "--out", {str(tmp_path)!r}, "--quiet"])
+except SystemExit as stopped:
+    assert not stopped.code
+print("loaded:", *(name for name in ("torchvision", "torch._dynamo", "sklearn", "accelerate") if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False,
+                          **child_process())
+    assert done.returncode == 0 and done.stdout.rstrip().endswith("loaded:"), done.stdout[-300:] + done.stderr

@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 
+import pytest
 from face_sets import rafdb
 
 COMMAND = [sys.executable, "-m"]
 TINY = ["--preset", "nano", "--epochs", "1", "--batch-size", "8", "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_blanks_and_korean_letters_in_every_path(tmp_path):
     place = tmp_path / "얼굴 세트"
     rafdb(place / "raf-basic")
@@ -43,6 +45,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_training_where_processes_start_anew(tmp_path):
     """Windows and macOS spawn: nothing may rely on what a forked process would inherit."""
     rafdb(tmp_path / "faces")

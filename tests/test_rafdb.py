@@ -23,6 +23,7 @@ def run(*words) -> int:
     return stopped.value.code
 
 
+@pytest.mark.slow
 def test_every_file_is_tested_in_both_orders_and_by_both_counts(tmp_path, capsys):
     faces = face_sets.rafdb(tmp_path / "raf-basic", train=7, test=14)
     checkpoints = tmp_path / "checkpoint"

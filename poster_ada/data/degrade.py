@@ -21,8 +21,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 from poster_ada.errors import InputError
 
@@ -53,11 +51,13 @@ def degrade(images: Tensor, kind: str, severity: int, seed: int = 123) -> Tensor
         sigma = strength * max(height, width) / 100
         # The kernel may not be longer than reflection at the border allows.
         reach = max(1, min(round(3 * sigma), min(height, width) - 1))
+        from torchvision.transforms.v2 import functional as F  # takes a second, and prediction does without
+
         return F.gaussian_blur(images, [2 * reach + 1] * 2, [sigma] * 2)
     if kind == "downscale":
         small = [max(1, round(strength * height)), max(1, round(strength * width))]
         low = torch.nn.functional.interpolate(images.float(), small, mode="area")
-        high = F.resize(low, [height, width], v2.InterpolationMode.BILINEAR, antialias=False)
+        high = torch.nn.functional.interpolate(low, (height, width), mode="bilinear", align_corners=False)
         return _to_8_bits(high)
     if kind == "jpeg":
         return torch.stack([_through_jpeg(image, int(strength)) for image in images.cpu()]).to(images.device)

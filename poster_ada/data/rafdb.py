@@ -5,6 +5,7 @@ Li, Deng, Du, "Reliable crowdsourcing and deep locality-preserving learning", CV
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -152,6 +153,7 @@ class NumberedFolders(Dataset):
             setattr(self, split, FaceSplit(files, [folder / file for file in files], labels, self.class_names))
 
 
+@lru_cache(1 << 16)  # each name is looked up a dozen times
 def _bare(file: str) -> str:
     """What two names of one face share: `test_0001_aligned.JPG` and `test_0001.png` are both `test_0001`."""
     stem = Path(file).stem if is_picture(file) else file

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 
 
 def resize_exactly(images: Tensor, size: int) -> Tensor:
@@ -38,4 +37,6 @@ def resize_exactly(images: Tensor, size: int) -> Tensor:
 
 def resize_batch(images: Tensor, size: int) -> Tensor:
     """As `resize_exactly`, but the whole batch at once and on its device; some pixels differ by one level."""
+    from torchvision.transforms import v2  # takes a second, and prediction does without
+
     return v2.functional.resize(images, [size, size], v2.InterpolationMode.BILINEAR, antialias=True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from poster_ada.data.pictures import Pictures
@@ -116,6 +115,8 @@ def split_train_validation(split: FaceSplit, fraction: float = 0.1, seed: int = 
 
 def disjoint_part(labels: np.ndarray, identity: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """bool (N,): about `fraction` of the faces, stratified by label, sharing no identity with the others."""
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, and only training needs it
+
     people = len(np.unique(identity))
     if people < 2:
         raise InputError("all faces are of one person, so no part can be set aside that shares nobody with the rest.")

@@ -14,8 +14,6 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 from poster_ada.channels import CHANNEL_ORDERS
 from poster_ada.data.augmentations import (
@@ -47,14 +45,9 @@ MEAN = (0.485, 0.456, 0.406)  # ImageNet, in RGB order, applied by position even
 STD = (0.229, 0.224, 0.225)
 BRIGHTNESS = (0.299, 0.587, 0.114)  # of R, G and B: ITU-R BT.601, as Pillow and OpenCV turn colours grey
 
-# The interpolations that AdaFace's augmentation picks from, as far as torch has them (it has no Lanczos on tensors).
-_INTERPOLATIONS = (
-    (v2.InterpolationMode.NEAREST, False),
-    (v2.InterpolationMode.BILINEAR, False),
-    (v2.InterpolationMode.BILINEAR, True),
-    (v2.InterpolationMode.BICUBIC, False),
-    (v2.InterpolationMode.BICUBIC, True),
-)
+# The interpolations that AdaFace's augmentation picks from, as far as torch has them (it has no Lanczos on tensors):
+# their names, and whether they smooth.
+_INTERPOLATIONS = (("nearest", False), ("bilinear", False), ("bilinear", True), ("bicubic", False), ("bicubic", True))
 
 
 @dataclass(frozen=True)
@@ -90,10 +83,11 @@ class EvaluationTransform:
         grid = images[..., ::self.step, ::self.step]
         if self.channel_order == "BGR":
             grid = grid.flip(1)
-        values = F.to_dtype(grid, torch.float32, scale=True)
+        values = grid if grid.is_floating_point() else grid.to(torch.float32).mul_(1 / 255)
         if self.channel_order == "grey":
             values = torch.einsum("bchw,c->bhw", values, values.new_tensor(BRIGHTNESS))[:, None].repeat(1, 3, 1, 1)
-        return F.normalize(values, MEAN, STD, inplace=True)
+        mean, std = (values.new_tensor(numbers).view(3, 1, 1) for numbers in (MEAN, STD))
+        return (values - mean).div_(std)
 
 
 def checked(images: Tensor) -> Tensor:
@@ -290,6 +284,9 @@ def _wild(images: Tensor, draw: AugmentationDraw) -> Tensor:
 
 def _adaface(image: Tensor, draw: AugmentationDraw) -> Tensor:
     """AdaFace's three changes to one uint8 (3, H, W) picture, as far as `draw` (of length 1) chose them."""
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as F  # takes a second, and only training needs it
+
     height, width = image.shape[1:]
     top, left, high, wide = draw.crop[0].tolist()
     if (high, wide) != (height, width):
@@ -301,7 +298,7 @@ def _adaface(image: Tensor, draw: AugmentationDraw) -> Tensor:
         small = [max(1, round(ratio * height)), max(1, round(ratio * width))]
         for size, choice in zip((small, [height, width]), draw.interpolation[0].tolist(), strict=True):
             mode, antialias = _INTERPOLATIONS[choice]
-            image = F.resize(image, size, interpolation=mode, antialias=antialias)
+            image = F.resize(image, size, interpolation=InterpolationMode(mode), antialias=antialias)
     factors = draw.jitter[0].tolist()
     if factors != [1.0, 1.0, 1.0]:
         changes = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import sklearn.metrics
-from scipy.stats import binomtest
 
 from poster_ada.errors import InputError
 from poster_ada.evaluation.predictions import class_names_of, probabilities_of
@@ -33,7 +31,9 @@ def confusion_matrix(predictions: pd.DataFrame, normalise: bool = False) -> np.n
     The normalised row of a class without faces is NaN.
     """
     labels, predicted, names = _codes(predictions)
-    counts = sklearn.metrics.confusion_matrix(labels, predicted, labels=range(len(names)))
+    counts = np.zeros((len(names), len(names)), np.int64)
+    known = (labels >= 0) & (predicted >= 0)
+    np.add.at(counts, (labels[known], predicted[known]), 1)
     return _ratio(counts, counts.sum(1, keepdims=True)) if normalise else counts
 
 
@@ -116,6 +116,8 @@ def mcnemar(predictions_a: pd.DataFrame, predictions_b: pd.DataFrame) -> dict[st
         InputError: the tables are not about the same faces with the same labels.
     """
     a, b = _matched(predictions_a, predictions_b)
+    from scipy.stats import binomtest  # only comparisons need it, and it takes half a second
+
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     p_value = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
     return {"both_right": int((a & b).sum()), "only_a_right": only_a, "only_b_right": only_b,

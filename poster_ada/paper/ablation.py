@@ -17,13 +17,15 @@ from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import read_predictions, write_predictions
 from poster_ada.model.config import PRESETS
 from poster_ada.paper.reported import reported_results
-from poster_ada.training.loop import train
 from poster_ada.training.recipe import VARIANTS, TrainConfig, fit_recipe
 from poster_ada.training.runs import LABEL_MARGIN_TABLE, Run
+from poster_ada.training.side_by_side import train_all
 
 # How the report's results name their variants.
 REPORTED_VARIANTS = {None: {}, "mlp_feature": VARIANTS["mlp"], "augmentation": VARIANTS["da"],
                      "image_feature_norm": VARIANTS["irf"]}
+SEEDS = (1, 2, 3)
+FAST_ROWS = ("POSTER-s", "POSTER-Ada-s, m = 0.4")  # for a check that everything runs
 # `nano` cannot be small, base and large; its sizes differ in depth alone.
 NANO_DEPTHS = {"small": 1, "base": 2, "large": 3}
 
@@ -76,25 +78,25 @@ def run_ablation(
     rows: Sequence[Row], dataset: Dataset, preset: str, seeds: Sequence[int], epochs: int | None = None,
     device: str = "auto",
 ) -> Iterator[dict[str, Any]]:
-    """Train (or take from `runs/`) every row with every seed; yields one result at a time, in that order.
+    """Train (or take from `runs/`) every row with every seed, side by side; yields the results in that order.
 
     A result has `row`, `size`, `head`, `seed`, `run`; `margin_free` and `label_margin` accuracy and `macro_f1` in
     percent; and `right`, bool (N,), whether each test face is classified rightly, margin-free.
     """
-    for row in rows:
-        for seed in seeds:
-            run = train(row_config(row, dataset, preset, seed, epochs), device=device, quiet=True, dataset=dataset)
-            free = read_predictions(run.path / "predictions.csv")
-            scores = compute_metrics(free, intervals=False)
-            # A head without a margin gives the same under both protocols.
-            flawed = free if row.head == "mlp" else label_margin_predictions(run, dataset)
-            yield {
-                "row": row.name, "size": size_of(row, preset), "head": row.head, "seed": seed, "run": run.path.name,
-                "margin_free": 100 * scores["accuracy"],
-                "label_margin": 100 * compute_metrics(flawed, intervals=False)["accuracy"],
-                "macro_f1": 100 * scores["macro_f1"],
-                "right": (free["label"] == free["prediction"]).to_numpy(),
-            }
+    pairs = [(row, seed) for row in rows for seed in seeds]
+    runs = train_all([row_config(row, dataset, preset, seed, epochs) for row, seed in pairs], dataset, device)
+    for (row, seed), run in zip(pairs, runs, strict=True):
+        free = read_predictions(run.path / "predictions.csv")
+        scores = compute_metrics(free, intervals=False)
+        # A head without a margin gives the same under both protocols.
+        flawed = free if row.head == "mlp" else label_margin_predictions(run, dataset)
+        yield {
+            "row": row.name, "size": size_of(row, preset), "head": row.head, "seed": seed, "run": run.path.name,
+            "margin_free": 100 * scores["accuracy"],
+            "label_margin": 100 * compute_metrics(flawed, intervals=False)["accuracy"],
+            "macro_f1": 100 * scores["macro_f1"],
+            "right": (free["label"] == free["prediction"]).to_numpy(),
+        }
 
 
 def seed_interval(values: Sequence[float]) -> float:

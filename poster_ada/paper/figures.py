@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from filelock import FileLock
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -100,14 +101,16 @@ def save_numbers(
 
 def _list_in_manifest(folder: Path, files: list[str], data: str, runs: Runs) -> None:
     path = folder / "manifest.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    entries = {entry["file"]: entry for entry in known}
     trained_by = sorted(set(runs.values() if isinstance(runs, Mapping) else map(_commit_of, runs)))
-    for file in files:
-        notebook = next((name for name in NOTEBOOKS if file.startswith(name)), None)
-        entries[file] = {"file": file, "notebook": notebook, "data": data, "run": list(runs),
-                         "run_commits": trained_by, "drawn_by_commit": code_version()}
-    write_json_atomically(path, [entries[file] for file in sorted(entries)])
+    drawn_by = code_version()
+    with FileLock(folder / "manifest.lock"):  # notebooks run side by side
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        entries = {entry["file"]: entry for entry in known}
+        for file in files:
+            notebook = next((name for name in NOTEBOOKS if file.startswith(name)), None)
+            entries[file] = {"file": file, "notebook": notebook, "data": data, "run": list(runs),
+                             "run_commits": trained_by, "drawn_by_commit": drawn_by}
+        write_json_atomically(path, [entries[file] for file in sorted(entries)])
 
 
 def _commit_of(run: str) -> str:

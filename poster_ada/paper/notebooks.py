@@ -8,26 +8,41 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
+from poster_ada.devices import available_cores
 from poster_ada.errors import InputError
+from poster_ada.files import write_text_atomically
 
-KERNEL = "poster-ada"
+KERNEL, KERNEL_OF_ONE_THREAD = "poster-ada", "poster-ada-one-thread"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAPER = CHECKOUT / "report" / "report.typ"
 STUDY = CHECKOUT / "results" / "study.typ"  # the section on real faces, once the study has written it
+ALONE = ("02",)  # it measures how fast the model is
+MOST_AT_ONCE = 4  # each kernel takes 1 GB
 
 
 class NotebookFailed(InputError):
     """A notebook stopped; the message names it, the cell and the error."""
+
+
+class Took(NamedTuple):
+    """How long one notebook took: when it began, after the first one; its `seconds`; and those of each code cell."""
+
+    name: str
+    began: float
+    seconds: float
+    cells: list[float]
 
 
 def accepted_parameters(notebook: nbformat.NotebookNode) -> set[str]:
@@ -37,22 +52,23 @@ def accepted_parameters(notebook: nbformat.NotebookNode) -> set[str]:
 
 
 @contextmanager
-def own_kernel() -> Iterator[str]:
-    """The name of a kernel that runs this very interpreter, for as long as the block lasts.
+def own_kernels() -> Iterator[None]:
+    """Two kernels that run this very interpreter, one of them with one thread, for as long as the block lasts.
 
     `python3` may be anything where JUPYTER_PATH is set, as on a JupyterHub.
     """
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "kernels" / KERNEL
-        place.mkdir(parents=True)
-        (place / "kernel.json").write_text(json.dumps({
-            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-            "display_name": KERNEL, "language": "python",
-        }), encoding="utf-8")
+        for name, environment in ((KERNEL, {}), (KERNEL_OF_ONE_THREAD, {"OMP_NUM_THREADS": "1"})):
+            place = Path(folder) / "kernels" / name
+            place.mkdir(parents=True)
+            (place / "kernel.json").write_text(json.dumps({
+                "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                "display_name": name, "language": "python", "env": environment,
+            }), encoding="utf-8")
         before = os.environ.get("JUPYTER_PATH")
         os.environ["JUPYTER_PATH"] = os.pathsep.join([folder, *([before] if before else [])])
         try:
-            yield KERNEL
+            yield
         finally:
             os.environ.pop("JUPYTER_PATH")
             if before:
@@ -69,22 +85,83 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], folder:
     Raises:
         NotebookFailed: after keeping the copy as far as it came, beside `target` as `<name>.failed.ipynb`.
     """
+    with own_kernels(), chdir(folder):
+        _execute(source, target, parameters, folder, KERNEL)
+
+
+def run_notebooks(
+    names: Sequence[str], out: Path, parameters: dict[str, Any], folder: Path, at_once: int | None = None,
+    finished: Callable[[Took], None] = lambda took: None,
+) -> list[Took]:
+    """As `run_notebook`, of several that do not wait for each other, side by side with one thread each.
+
+    Those of `ALONE` come last, one after another, with all threads.
+
+    Args:
+        out: folder of the copies.
+        at_once: notebooks; default as many as cores, at most `MOST_AT_ONCE`.
+        finished: called after each one.
+
+    Raises:
+        NotebookFailed: the first that stops; no other is begun then.
+    """
+    first, took = time.perf_counter(), []
+
+    def execute(name: str, kernel: str) -> Took:
+        begun, source = time.perf_counter(), CHECKOUT / "notebooks" / f"{name}.ipynb"
+        cells = _execute(source, out / source.name, parameters, folder, kernel)
+        return Took(name, begun - first, time.perf_counter() - begun, cells)
+
+    at_once = at_once or min(available_cores(), MOST_AT_ONCE)
+    alone = [name for name in names if at_once == 1 or len(names) == 1 or name.startswith(ALONE)]
+    # papermill steps into `folder` and out of it, which threads would do to each other
+    with own_kernels(), chdir(folder), ThreadPoolExecutor(at_once) as pool:
+        # the later ones take longest, and one of those begun last would leave a core idle
+        pending = [pool.submit(execute, name, KERNEL_OF_ONE_THREAD) for name in reversed(names) if name not in alone]
+        try:
+            for future in as_completed(pending):
+                took.append(future.result())
+                finished(took[-1])
+        finally:
+            pool.shutdown(cancel_futures=True)
+        for name in alone:
+            took.append(execute(name, KERNEL))
+            finished(took[-1])
+    return took
+
+
+def write_times(path: Path, trained: float, took: Sequence[Took]) -> None:
+    """Where the report's time goes: a row for the trainings before the notebooks, for each notebook, and for each of
+    its code cells; `began` counts from the end of the trainings, `cell` is empty for a whole notebook."""
+    rows: list[tuple[Any, ...]] = [("trainings", "", -trained, trained)]
+    for name, began, seconds, cells in took:
+        rows.append((name, "", began, seconds))
+        rows += [(name, number, "", cell) for number, cell in enumerate(cells, 1)]
+    text = "".join(f"{name},{cell},{began if began == '' else format(began, '.1f')},{seconds:.1f}\n"
+                   for name, cell, began, seconds in rows)
+    write_text_atomically(path, "part,cell,began,seconds\n" + text)
+
+
+def _execute(source: Path, target: Path, parameters: dict[str, Any], folder: Path, kernel: str) -> list[float]:
+    """Run by one of `own_kernels`; the seconds of each code cell."""
     known = accepted_parameters(nbformat.read(source, as_version=4))
     failed = target.with_suffix(".failed.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with own_kernel() as kernel:
-            papermill.execute_notebook(
-                source, failed, {name: value for name, value in parameters.items() if name in known},
-                kernel_name=kernel, cwd=folder, progress_bar=False, extra_arguments=["--IPKernelApp.log_level=40"],
-            )
+        papermill.execute_notebook(
+            source, failed, {name: value for name, value in parameters.items() if name in known},
+            kernel_name=kernel, cwd=folder, progress_bar=False, extra_arguments=["--IPKernelApp.log_level=40"],
+        )
     except PapermillExecutionError as error:
         raise NotebookFailed(
             f"{source.name} stopped in cell {error.cell_index + 1} with {error.ename}: {error.evalue} "
             f"(the executed copy with its traceback is {failed})."
         ) from error
-    nbformat.write(clean(nbformat.read(failed, as_version=4), folder), target)
+    executed = nbformat.read(failed, as_version=4)
+    nbformat.write(clean(executed, folder), target)
     failed.unlink()
+    return [cell.metadata.get("papermill", {}).get("duration") or 0.0
+            for cell in executed.cells if cell.cell_type == "code"]
 
 
 def clean(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:

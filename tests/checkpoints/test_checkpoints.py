@@ -63,6 +63,7 @@ def test_zip_and_legacy_files_with_and_without_prefix(tmp_path, state, legacy, p
     assert model.config.depth == 4 and model.config.channel_order == "BGR" and not model.training
 
 
+@pytest.mark.slow
 def test_variants_are_read_from_the_keys(tmp_path):
     path = tmp_path / "c.pth"
     torch.save(recipe_state_dict("affectnet8_large_mlp"), path)

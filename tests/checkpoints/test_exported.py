@@ -22,6 +22,7 @@ def nano(**choices) -> Poster:
     return create_model("nano", **choices).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "packages"), [
     (".onnx", ("onnx", "onnxscript", "onnxruntime")), (".xml", ("onnx", "onnxscript", "openvino")),
 ])
@@ -41,6 +42,7 @@ def test_the_file_predicts_what_the_model_predicts(suffix, packages, tmp_path):
         exported(IMAGES[..., :40])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("order", "suffix"), [("BGR", ".onnx"), ("grey", ".xml")])
 def test_a_raw_file_takes_pictures_of_any_size(order, suffix, tmp_path):
     for package in ("onnx", "onnxscript", "onnxruntime" if suffix == ".onnx" else "openvino"):
@@ -62,6 +64,7 @@ def test_a_raw_file_takes_pictures_of_any_size(order, suffix, tmp_path):
         export(model, tmp_path / "raw.xml", "int8", calibration=object(), raw=True)
 
 
+@pytest.mark.slow
 def test_the_command_checks_the_file_on_faces(tmp_path, capsys):
     pytest.importorskip("onnxscript")
     pytest.importorskip("openvino")

@@ -4,6 +4,7 @@ import io
 import shutil
 from pathlib import Path
 
+import imagehash
 import numpy as np
 import pytest
 from face_sets import ferplus, picture
@@ -12,7 +13,7 @@ from PIL import Image
 import poster_ada.data.twins as twins
 from poster_ada.data.__main__ import main
 from poster_ada.data.datasets import open_dataset
-from poster_ada.data.twins import near_copies_in_train, twins_in_train
+from poster_ada.data.twins import _hashes, near_copies_in_train, twins_in_train
 
 
 def encoded(image, quality):
@@ -104,3 +105,9 @@ def test_a_copy_among_the_faces_without_a_majority_is_a_twin_too(tmp_path):
 def test_nobody_looks_through_too_many_training_faces(faces, monkeypatch):
     monkeypatch.setattr(twins, "MOST_COMPARED", 1)
     assert twins_in_train(open_dataset(faces)) is None
+
+
+def test_hashes_are_those_of_the_library():
+    pictures = np.stack([np.asarray(blobs(number).convert("L").resize((48, 48))) for number in range(200)])
+    expected = [imagehash.phash(Image.fromarray(one)).hash.ravel() for one in pictures]
+    assert np.array_equal(_hashes(pictures) > 0, expected)

@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from poster_ada.model.config import PRESETS
-from poster_ada.model.fusion import scaled_dot_product
+from poster_ada.model.fusion import DropPath, scaled_dot_product
 from poster_ada.model.poster import Poster
 from poster_ada.model.prelu import PReLU
 
@@ -77,3 +78,14 @@ def test_short_attention_in_bfloat16_is_attention():
     q, k, v = (noise(2, 4, 50, 16 + i)[..., :16].bfloat16() for i in range(3))
     expected = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
     torch.testing.assert_close(scaled_dot_product(q, k, v).float(), expected, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_drop_path_is_torchvisions(p, dtype):
+    x, outputs = noise(64, 5, 8).to(dtype), []
+    for layer in (DropPath(p), StochasticDepth(p, "row")):
+        torch.manual_seed(7)
+        outputs.append(layer.train()(x))
+        assert layer.eval()(x) is x
+    assert torch.equal(*outputs)

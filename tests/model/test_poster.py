@@ -119,6 +119,7 @@ def test_feature_layer_is_the_only_addition_of_the_mlp_variant():
     assert set(variant.state_dict()) - set(plain.state_dict()) == {"feature_layer.weight", "feature_layer.bias"}
 
 
+@pytest.mark.slow
 def test_summary_gives_the_published_size_and_cost():
     model = create_model("large")
     total = component_table(model)[-1]

@@ -4,17 +4,23 @@ import json
 import os
 import re
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from photographs import SHEET, detector_file
 from PIL import Image
 
+from poster_ada.data.datasets import open_dataset
 from poster_ada.expressions import RAFDB_CLASSES
 from poster_ada.paper import notebooks
+from poster_ada.paper.ablation import SEEDS
 from poster_ada.paper.figures import NOTEBOOKS
+from poster_ada.paper.trainings import trainings_of
+from poster_ada.training.side_by_side import train_all
 
 PER_CLASS = {"train": 10, "test": 4}
 
@@ -42,16 +48,22 @@ def write_faces(root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder in which all seven notebooks have run, sharing their training runs."""
+    """A folder in which all notebooks have run, after the trainings that the report does for them."""
     folder = tmp_path_factory.mktemp("workplace")
     write_faces(folder / "tiny")
     parameters = {"data": "tiny", "epochs": 1, "seeds": [1, 2], "device": "cpu", "fast": True}
-    for name in NOTEBOOKS:
-        source = notebooks.CHECKOUT / "notebooks" / f"{name}.ipynb"
-        notebooks.run_notebook(source, folder / "executed" / f"{name}.ipynb", parameters, folder)
+    with chdir(folder):
+        faces = open_dataset("tiny", check=False)
+        configs = trainings_of(NOTEBOOKS, faces, "nano", epochs=1, seeds=[1, 2], fast=True)
+        train_all(configs, faces, "cpu", workers=2, quiet=True)
+        trained = sorted(path.name for path in Path("runs").iterdir())
+    took = notebooks.run_notebooks(NOTEBOOKS, folder / "executed", parameters, folder, at_once=2)
+    notebooks.write_times(folder / "times.csv", 1.5, took)
+    (folder / "trained.json").write_text(json.dumps(trained))
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_runs_and_leaves_figures(workplace, name):
     executed = nbformat.read(workplace / "executed" / f"{name}.ipynb", as_version=4)
@@ -70,16 +82,42 @@ def test_notebook_runs_and_leaves_figures(workplace, name):
     assert all((workplace / "figures" / entry["file"]).with_suffix(".png").is_file() for entry in drawn)
 
 
+@pytest.mark.slow
 def test_notebooks_share_their_runs(workplace):
     # One MLP and one AdaFace run serve notebooks 2, 4 and 6; the ablation's fast rows are two heads with two seeds.
-    assert len(list((workplace / "runs").iterdir())) == 2 + 4
+    # All of them were there before the first notebook ran: none asks for a training that the report did not do.
+    runs = sorted(path.name for path in (workplace / "runs").iterdir())
+    assert len(runs) == 2 + 4 and runs == json.loads((workplace / "trained.json").read_text())
 
 
+@pytest.mark.slow
+def test_where_the_time_went(workplace):
+    times = pd.read_csv(workplace / "times.csv")
+    whole = times[times["cell"].isna()].set_index("part")
+    assert set(whole.index) == {"trainings", *NOTEBOOKS} and whole.loc["trainings", "seconds"] == 1.5
+    assert whole["began"].idxmax().startswith(notebooks.ALONE)  # it measures speed, after all others
+    others = whole.drop(index=[name for name in whole.index if name.startswith(notebooks.ALONE)])
+    assert whole["began"].max() >= (others["began"] + others["seconds"]).max() - 0.2
+    for name in NOTEBOOKS:
+        cells = times[(times["part"] == name) & times["cell"].notna()]["seconds"]
+        assert len(cells) > 3 and 0 < cells.sum() < whole.loc[name, "seconds"] + 0.1 * len(cells)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_parameters_default_to_what_the_report_trains(name):
+    notebook = nbformat.read(notebooks.CHECKOUT / "notebooks" / f"{name}.ipynb", as_version=4)
+    given: dict = {}
+    exec(notebook.cells[1].source, given)
+    assert given.get("seeds", list(SEEDS)) == list(SEEDS) and given.get("epochs") is None
+
+
+@pytest.mark.slow
 def test_executed_notebooks_carry_no_machine_paths(workplace):
     for path in (workplace / "executed").glob("*.ipynb"):
         assert str(workplace) not in path.read_text() and str(notebooks.CHECKOUT) not in path.read_text()
 
 
+@pytest.mark.slow
 def test_paper_is_typeset_from_the_results(workplace):
     paper = notebooks.typeset(workplace / "figures")
     assert paper.read_bytes().startswith(b"%PDF") and paper.stat().st_size > 100_000
@@ -147,6 +185,7 @@ def test_cleaning_removes_paths_bars_and_live_output(tmp_path):
     assert cleaned.cells[1].outputs == cleaned.cells[2].outputs == []
 
 
+@pytest.mark.slow
 def test_class_names_of_the_test_set_are_rafdbs(workplace):
     table = (workplace / "figures" / "01_data_exploration_classes.csv").read_text()
     assert all(f"\n{name},{PER_CLASS['train']}" in table for name in RAFDB_CLASSES)
@@ -178,3 +217,15 @@ def test_own_pictures_with_the_detector_are_found(tmp_path):
     notebooks.run_notebook(source, tmp_path / "07.ipynb", parameters, tmp_path)
     faces = (tmp_path / "figures" / "07_your_own_pictures_faces.csv").read_text().splitlines()
     assert len(faces) >= 3 and "Faces are found and aligned." in (tmp_path / "07.ipynb").read_text()
+
+
+def test_of_notebooks_side_by_side_the_first_that_stops_is_named(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    for name, code in (("07_a", "1"), ("08_b", "{}['absent']")):
+        cells = [nbformat.v4.new_code_cell("data = 'x'", metadata={"tags": ["parameters"]}),
+                 nbformat.v4.new_code_cell(code)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / f"{name}.ipynb")
+    monkeypatch.setattr(notebooks, "CHECKOUT", tmp_path)
+    with pytest.raises(notebooks.NotebookFailed, match="08_b.ipynb stopped in cell 2 with KeyError"):
+        notebooks.run_notebooks(["08_b", "07_a"], tmp_path / "out", {}, tmp_path, at_once=2)
+    assert (tmp_path / "out" / "08_b.failed.ipynb").is_file()

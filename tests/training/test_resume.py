@@ -49,6 +49,7 @@ def stopped_run(config, folder, monkeypatch, epochs: int) -> Run:
     return Run(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", [
     {"head": "adaface", "t_alpha": 0.5, "rho": 0.05}, {"optimizer": "adamw"}, {"optimizer": "sgd"},
     {"optimizer": "sgd", "momentum": 0.0}, {"balanced": True, "augmentation": "adaface"},
@@ -205,6 +206,7 @@ def test_fewer_epochs_than_there_are_are_refused(trained, faces, tmp_path):
         train(small(faces, head="arcface", epochs=1), tmp_path / "run", device="cpu", quiet=True)
 
 
+@pytest.mark.slow
 def test_an_extended_run_is_one_that_was_never_shorter(trained, faces, tmp_path):
     shutil.copytree(trained.path, tmp_path / "run")
     dataset = open_dataset(faces)

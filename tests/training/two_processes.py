@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from torchvision.ops import StochasticDepth
 
 import poster_ada.training.loop as loop
+from poster_ada.model.fusion import DropPath
 from poster_ada.model.heads import AdaFaceHead
 from poster_ada.training.recipe import TrainConfig
 
@@ -22,7 +22,7 @@ rank = Accelerator(cpu=True).process_index
 seen = {"masks": [], "weights": [], "stages": []}
 
 
-drop_path, train_epoch = StochasticDepth.forward, loop.train_epoch
+drop_path, train_epoch = DropPath.forward, loop.train_epoch
 
 
 def watched_drop_path(self, x):
@@ -39,7 +39,7 @@ def watched_epoch(objective, *rest):
     return row
 
 
-StochasticDepth.forward, loop.train_epoch = watched_drop_path, watched_epoch
+DropPath.forward, loop.train_epoch = watched_drop_path, watched_epoch
 for number, config in enumerate(configs):
     run = loop.train(TrainConfig.from_dict(json.loads(config)), out / str(number), device="cpu", quiet=True)
     seen["stages"].append([len(seen["masks"]), len(seen["weights"]), str(run.path)])
