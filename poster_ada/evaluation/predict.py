@@ -21,7 +21,7 @@ from poster_ada.devices import choose_device
 from poster_ada.errors import InputError
 from poster_ada.evaluation.matching import match_classes
 from poster_ada.evaluation.predictions import probability_columns
-from poster_ada.evaluation.protocol import LABEL_MARGIN_BATCH, PROTOCOLS, label_margin_logits
+from poster_ada.evaluation.protocol import LABEL_MARGIN_BATCH, PROTOCOLS, head_of_its_batch
 from poster_ada.model.fast import FastPoster, prediction_copy
 from poster_ada.model.poster import Poster
 from poster_ada.model.precision import resolve_precision
@@ -88,7 +88,8 @@ def predict_with_embeddings(
             with torch.inference_mode():  # not around the loader, whose threads would not share it
                 seen = ready.forward_features(images)
                 if protocol == "label-margin":
-                    logits.append(label_margin_logits(ready, images, labels).float())
+                    head = head_of_its_batch(ready)
+                    logits.append(head.margin_logits(seen.embedding, labels, seen.norm).float())
                 else:
                     plain = ready.forward_head(seen).float()
                     logits.append(mean_of_softmax(plain, ready(images.flip(-1)).float()) if mirror else plain)
