@@ -191,9 +191,8 @@ def test_class_names_of_the_test_set_are_rafdbs(workplace):
     assert all(f"\n{name},{PER_CLASS['train']}" in table for name in RAFDB_CLASSES)
 
 
-def test_own_pictures_are_shown_without_a_detector(workplace, tmp_path, monkeypatch):
+def test_own_pictures_are_shown_without_a_detector(tmp_path, monkeypatch):
     """No kept file and no network: faces are taken whole, and one sentence says so."""
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
         monkeypatch.setenv(name, str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
