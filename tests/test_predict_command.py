@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -116,6 +117,18 @@ def test_odd_pictures_are_recognised(run, tmp_path, name):
     GOOD[name](tmp_path / name)
     code, table, _, err = run(tmp_path / name)
     assert (code, err) == (0, "") and table["prediction"].notna().all() and len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_a_picture_turned_by_its_camera_is_read_upright(run, tmp_path):
+    upright, exif = Image.fromarray(noise()), Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side
+    upright.save(tmp_path / "upright.png")
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    code, table, _, _ = run(tmp_path / "upright.png", tmp_path / "turned.png")
+    first, second = (table[table["file"].str.contains(name)].drop(columns="file") for name in ("upright", "turned"))
+    assert code == 0
+    pd.testing.assert_frame_equal(first.reset_index(drop=True), second.reset_index(drop=True))
+    assert Image.open(tmp_path / "out" / "turned.jpg").size == upright.size
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -237,6 +250,17 @@ def test_a_folder_that_cannot_be_written_and_a_full_disk(run, tmp_path, monkeypa
     monkeypatch.setattr(Image.Image, "save", full)
     code, table, _, err = run(tmp_path / "photo.png")
     assert code == 74 and "the disk is full" in err and len(table) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="whoever may do all may write here too")
+def test_a_read_only_folder_is_one_sentence(run, tmp_path):
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    tmp_path.chmod(0o555)
+    try:
+        code, _, _, err = run(tmp_path / "photo.png")
+    finally:
+        tmp_path.chmod(0o755)
+    assert code == 2 and "cannot be written" in err and err.count("\n") == 1
 
 
 @pytest.fixture
