@@ -33,6 +33,13 @@ def test_a_failed_job_names_its_log_and_the_others_are_stopped(tmp_path, monkeyp
         list(run_jobs([partial(int, "x"), partial(os.system, "exec sleep 300")], tmp_path, Engine()))
 
 
+@submits
+def test_a_stopped_job_is_told(tmp_path):
+    killed = partial(os.system, "kill -9 $PPID")  # as by a machine that runs out of memory
+    with pytest.raises(InputError, match="a run failed, see .*has not produced any output"):
+        list(run_jobs([killed, os.getpid], tmp_path, Engine()))
+
+
 def test_without_submitit_jobs_run_here_one_after_another(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
     assert list(run_jobs([os.getpid] * 2, tmp_path / "jobs", Engine(workers=2))) == [os.getpid()] * 2
