@@ -119,7 +119,7 @@ def ferplus(args: argparse.Namespace) -> int | None:
         for name, value in write_choice(results).items():
             print(f"{name:18} {value}")
         return None
-    if args.summary and (results / ferplus_grid.FACES).is_file():
+    if args.summary and ((results / ferplus_grid.FACES).is_file() or not (results / ferplus_grid.TABLE).is_file()):
         summarise(results)
         return None
     whole = ferplus_grid.grid(ferplus_grid.read_choice(results))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 
 from poster_ada.data.ceiling import BEST_HIGHEST, BEST_LOW, LEADING, SECOND_ROUND
 from poster_ada.palette import BLACK, BLUE, GREEN, NEUTRAL_COLOUR, ORANGE, PALE, PURPLE, SKY_BLUE, VERMILION, shade
-from poster_ada.paper.ferplus_grid import LENGTHS, MIDDLE, SEARCHED
+from poster_ada.paper.ferplus_grid import LENGTHS, MIDDLE, SEARCHED, TABLE
 from poster_ada.paper.ferplus_results import CLASS_NAMES, FerplusResults
 from poster_ada.paper.ferplus_summary import comparisons, findings, heads_table, recalls_table, trend_table
 from poster_ada.paper.figures import COLUMN_WIDTH, PAGE_WIDTH, apply_style, save_figure, save_table
@@ -125,9 +126,10 @@ def models_and_ceiling(results: FerplusResults) -> pd.DataFrame:
     models = [("POSTER, published", 8, PUBLISHED)]
     if (shipped := results.folder / SEEDS_OF_MINI).is_file():
         models.append(("mini-ferplus, mean of its seeds", 8, pd.read_csv(shipped)["accuracy"].mean()))
-    heads = heads_table(results)
-    models += [(f"{part} {line['setting']}, {line['preset']}, {line['epochs']} epochs", 7, line["accuracy"])
-               for part, line in heads[~heads.index.isin(SEARCHED)].iterrows()]
+    if results.has_rows:
+        heads = heads_table(results)
+        models += [(f"{part} {line['setting']}, {line['preset']}, {line['epochs']} epochs", 7, line["accuracy"])
+                   for part, line in heads[~heads.index.isin(SEARCHED)].iterrows()]
     lines = []
     for name, classes, value in models:
         line = {"model": name, "classes": classes, "accuracy": value}
@@ -167,7 +169,9 @@ FIGURES: dict[str, Callable[[FerplusResults], plt.Figure]] = {
 
 
 def figures_of(results: FerplusResults) -> list[str]:
-    """The figures for which there are rows."""
+    """The figures for which there are rows; the ceiling needs none."""
+    if not results.has_rows:
+        return ["study_ferplus_ceiling"] if (results.folder / CEILING).is_file() else []
     table, pairs, trend = results.table, comparisons(results), trend_table(results)
     published = table[table["part"] == "published"]
     on_test = pairs[~pairs.index.isin(SEARCHED)] if len(pairs) else pairs
@@ -182,14 +186,17 @@ def figures_of(results: FerplusResults) -> list[str]:
 
 def write_summary(results: FerplusResults) -> list[str]:
     """Tables (csv, LaTeX) and figures (PDF, PNG) of the rows that there are, into their folder; the findings."""
+    if not results.has_rows and not (results.folder / CEILING).is_file():
+        return [f"There are no rows in {results.folder / TABLE} yet; run the study first."]
     apply_style()
-    commits = dict(sorted(zip(results.table["id"], results.table["commit"], strict=True)))
-    source = {"data": results.table["set"].iloc[0], "runs": commits, "folder": results.folder}
+    rows = results.table if results.has_rows else pd.DataFrame({"id": [], "commit": []})
+    commits = dict(sorted(zip(rows["id"], rows["commit"], strict=True)))
+    source: dict[str, Any] = {"data": "FER+ (label.csv)", "runs": commits, "folder": results.folder}
     for name, make in TABLES.items():
-        if len(content := make(results)):
+        if (results.has_rows or make is models_and_ceiling) and len(content := make(results)):
             save_table(content, name, **source)
     for name in figures_of(results):
         fig = FIGURES[name](results)
         save_figure(fig, name, **source)
         plt.close(fig)
-    return findings(results)
+    return findings(results) if results.has_rows else ["No runs yet: the ceiling alone."]

@@ -18,6 +18,7 @@ from typing import Any
 
 PARTS = ("published", "rivals", "ingredients", "quality", "mini", "confirm")
 SEARCHED = ("ingredients", "quality")  # judged on validation faces
+TABLE = "study_ferplus.csv"  # among the results
 PREDICTIONS = "study_ferplus"  # among the results: folder of one small file per run
 FACES = f"{PREDICTIONS}/faces.npz"  # what is true of the faces themselves
 CHOICE = "study_ferplus_choice.json"  # among the results

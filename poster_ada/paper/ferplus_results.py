@@ -14,9 +14,8 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.hierarchical import confusions, draw_faces
 from poster_ada.expressions import AFFECTNET_CLASSES
 from poster_ada.files import write_atomically
-from poster_ada.paper.ferplus_grid import CLASSES, FACES, PREDICTIONS, SEARCHED
+from poster_ada.paper.ferplus_grid import CLASSES, FACES, PREDICTIONS, SEARCHED, TABLE
 
-TABLE = "study_ferplus.csv"
 CLASS_NAMES = AFFECTNET_CLASSES[:CLASSES]
 KEY = ["part", "setting", "epochs", "preset"]  # of runs that differ by their seed alone
 
@@ -27,11 +26,15 @@ class FerplusResults:
 
     folder: Path
 
+    @property
+    def has_rows(self) -> bool:
+        return (self.folder / TABLE).is_file()
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row per run. Raises InputError where there are none, or where they are of two sets of faces."""
         path = self.folder / TABLE
-        if not path.is_file():
+        if not self.has_rows:
             raise InputError(f"there is no {path}; run the study first, or give its folder with --results.")
         table = pd.read_csv(path)
         faces = self.faces["fingerprint"].item()

@@ -30,8 +30,8 @@ from poster_ada.files import write_atomically
 from poster_ada.model.config import PRESETS
 from poster_ada.paper.ablation import label_margin_predictions
 from poster_ada.paper.engine import Engine, can_submit, run_jobs
-from poster_ada.paper.ferplus_grid import CLASSES, FACES, PREDICTIONS, FerplusRow, gamma_of
-from poster_ada.paper.ferplus_results import TABLE, FerplusResults, write_faces
+from poster_ada.paper.ferplus_grid import CLASSES, FACES, PREDICTIONS, TABLE, FerplusRow, gamma_of
+from poster_ada.paper.ferplus_results import FerplusResults, write_faces
 from poster_ada.training.loop import train
 from poster_ada.training.recipe import TrainConfig, fit_recipe
 from poster_ada.training.runs import code_version

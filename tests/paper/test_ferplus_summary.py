@@ -1,6 +1,8 @@
 """Answers of the FER+ study: from whatever rows there are, paired, corrected, and chosen by a rule on validation."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,18 @@ from poster_ada.evaluation.hierarchical import accuracy
 from poster_ada.paper import ferplus_choice
 from poster_ada.paper.ferplus_choice import MARGINS, choose, is_candidate, power_of, search_table, write_choice
 from poster_ada.paper.ferplus_figures import FIGURES, TABLES, figures_of, models_and_ceiling, write_summary
-from poster_ada.paper.ferplus_grid import CONFIRMING, FRESH, PREDICTIONS, SEARCHED, SEEDS, FerplusRow, grid, read_choice
-from poster_ada.paper.ferplus_results import CLASS_NAMES, TABLE, FerplusResults, write_faces
+from poster_ada.paper.ferplus_grid import (
+    CONFIRMING,
+    FRESH,
+    PREDICTIONS,
+    SEARCHED,
+    SEEDS,
+    TABLE,
+    FerplusRow,
+    grid,
+    read_choice,
+)
+from poster_ada.paper.ferplus_results import CLASS_NAMES, FerplusResults, write_faces
 from poster_ada.paper.ferplus_summary import (
     comparisons,
     coverage,
@@ -137,6 +149,17 @@ def test_partial_grids_say_so_and_give_what_they_can(tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert "study_ferplus_heads.csv" in names and "study_ferplus_search.png" not in names
     assert np.isnan(comparisons(results)["accuracy_low"]).all() and not comparisons(results)["non_inferior"].any()
+
+
+def test_without_any_run_the_ceiling_is_drawn_alone(tmp_path, capsys):
+    here = ["--set", "ferplus", "--summary", "--results", str(tmp_path)]
+    study.main.__wrapped__(here)
+    assert "no rows" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    shutil.copy(Path(__file__).parents[2] / "results" / "ferplus_ceiling.csv", tmp_path)
+    study.main.__wrapped__(here)
+    models = pd.read_csv(tmp_path / "study_ferplus_ceiling.csv").set_index("model")
+    assert list(models.index) == ["POSTER, published"] and models["to_second_round"].item() < 0
+    assert (tmp_path / "study_ferplus_ceiling.png").is_file()
 
 
 def test_every_table_and_figure_comes_from_one_command(whole, capsys):
