@@ -109,8 +109,8 @@ def _result(job: Any) -> Any:
     error = job.exception()
     if error is None:
         return job.result()
-    told = str(error).split("-" * 22)  # the job's traceback between two rules, or one line where it was stopped
-    said = told[1].strip().splitlines()[-1] if len(told) > 2 else told[0].strip().splitlines()[0]
+    told = str(error).split("-" * 22)  # the job's traceback between two rules, or two lines where it was stopped
+    said = told[1].strip().splitlines()[-1] if len(told) > 2 else " ".join(told[0].strip().splitlines()[:2])
     raise InputError(f"a run failed, see {job.paths.stderr}: {said}")
 
 
