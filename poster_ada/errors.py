@@ -13,6 +13,9 @@ from typing import Protocol
 EXTRAS = dict.fromkeys(
     ("matplotlib", "seaborn", "nbformat", "papermill", "typst", "pytorch_grad_cam"), "notebooks") | {"gradio": "app"}
 
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # to this user, or to writing
+UNWRITABLE = (*CLOSED, errno.EEXIST, errno.ENOTDIR)  # a folder that cannot be made or written into
+
 
 class InputError(ValueError):
     """Input from outside (file, folder, label, checkpoint, flag) is not usable; the message is one clear sentence."""
@@ -27,7 +30,8 @@ class Main(Protocol):
 def command(main: Callable[[Sequence[str] | None], int | None]) -> Main:
     """Make `main(argv)` a command: mendable errors become one line on stderr and a non-zero exit status.
 
-    Status 2 is bad input, 74 a full disk, 130 Ctrl-C; anything else is a bug and keeps its traceback.
+    Status 2 is bad input or a file that is closed to the user, 74 a full disk, 130 Ctrl-C; anything else is a bug and
+    keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -49,6 +53,10 @@ def command(main: Callable[[Sequence[str] | None], int | None]) -> Main:
             print("\nstopped by Ctrl-C; everything saved so far is intact.", file=sys.stderr)
             sys.exit(130)
         except OSError as error:
+            if error.errno in CLOSED and error.filename:
+                print(f"error: {error.filename} cannot be opened or written ({error.strerror}); change its permissions "
+                      "or choose another place.", file=sys.stderr)
+                sys.exit(2)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             print(f"error: the disk is full ({error.filename or 'while writing'}); free some space and run the same "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from poster_ada.checkpoints.names import SHIPPED
 from poster_ada.devices import DEVICES
-from poster_ada.errors import InputError, command
+from poster_ada.errors import UNWRITABLE, InputError, command
 from poster_ada.files import write_atomically
 from poster_ada.flags import CommandParser
 from poster_ada.model.precision import PRECISIONS
@@ -104,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         out.mkdir(parents=True, exist_ok=True)
         with (out / TABLE).open("w", encoding="utf-8", newline="") as table:
             return recognise(recognizer, files, out, table, args)
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
         raise InputError(f"{error.filename or out} cannot be written ({error.strerror}); choose another --out."
                          ) from None
 

@@ -1,8 +1,8 @@
 """Compare AdaFace's head with others, run by run: `python -m poster_ada.study --set ferplus --data data/ferplus`.
 
 Two studies: `ferplus`, on FER+ (poster_ada/paper/ferplus_grid.py), and `photographs`, the first, smaller one, on any
-set of real faces (poster_ada/paper/study_grid.py). Start the command several times on one folder, on many machines or,
-with CUDA_VISIBLE_DEVICES, on many GPUs: each run is done once, by whichever process locks it first.
+set of real faces (poster_ada/paper/study_grid.py). The first runs several rows side by side, each in a process of its
+own, on this machine or on SLURM (extra `study`); the second one after another.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from poster_ada.errors import InputError, command
 from poster_ada.flags import CommandParser
 from poster_ada.model.config import PRESETS
 from poster_ada.paper import ferplus_grid
+from poster_ada.paper.engine import CLUSTERS, Engine
 from poster_ada.paper.study_grid import SEEDS, STAGES, grid
 
 PARTS = {"photographs": STAGES, "ferplus": ferplus_grid.PARTS}  # of each study, by its set
@@ -25,9 +26,9 @@ def parser() -> CommandParser:
     """Command line."""
     p = CommandParser(
         "study", description="Compare AdaFace's head with others on real faces, over many runs. Finished runs are "
-        "kept, stopped ones go on at their last epoch, and several processes may share a folder.",
-        epilog="The FER+ study on two cores: start this twice, each with OMP_NUM_THREADS=1: "
-        "python -m poster_ada.study --set ferplus --data data/ferplus --part published",
+        "kept, stopped ones go on at their last epoch.",
+        epilog="On a cluster: python -m poster_ada.study --set ferplus --data data/ferplus --cluster slurm "
+        "--partition gpu --gpus 1 --workers 16",
         other_names={"--stage": "--part"})
     p.add_argument("--set", choices=tuple(PARTS), default="photographs", help="which study (default photographs: any "
                    "set of real faces, e.g. from: python -m poster_ada.data fetch faces)")
@@ -48,7 +49,16 @@ def parser() -> CommandParser:
     action.add_argument("--plan", action="store_true", help="ferplus: runs, faces and hours, from a measured speed")
     action.add_argument("--repeat", metavar="RUN", help="train one run of the table again and compare")
     action.add_argument("--summary", action="store_true", help="make tables and figures from the table, without runs")
-    p.add_argument("--workers", type=int, default=2, metavar="N", help="processes that --plan reckons with (default 2)")
+    action.add_argument("--choose", action="store_true", help="ferplus: once the search is done, choose by its rule on "
+                        "validation faces what part confirm runs")
+    p.add_argument("--workers", type=int, default=2, metavar="N", help="ferplus: runs side by side, each with one "
+                   "thread (default 2; without the extra `study`, as on Windows, one)")
+    p.add_argument("--cluster", choices=CLUSTERS, default="local", help="ferplus: where runs go (default this machine)")
+    p.add_argument("--partition", metavar="NAME", help="ferplus: of SLURM")
+    p.add_argument("--time", type=int, default=24 * 60, metavar="MINUTES", help="ferplus: for one run; SLURM then "
+                   "queues it again and it goes on (default 1440)")
+    p.add_argument("--gpus", type=int, metavar="N", help="ferplus: of each run (default one where this machine has "
+                   "any; SLURM: none)")
     return p
 
 
@@ -65,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 def photographs(args: argparse.Namespace) -> int | None:
     """The study on one small set of real faces."""
     results = Path(args.results)
-    if args.plan or args.discard:
-        raise InputError("--plan and --discard are for --set ferplus.")
+    if args.plan or args.discard or args.choose:
+        raise InputError("--plan, --discard and --choose are for --set ferplus.")
     if args.summary:
         from poster_ada.paper.study_runs import read_results
         from poster_ada.paper.study_summary import write_summary
@@ -102,11 +112,20 @@ def ferplus(args: argparse.Namespace) -> int | None:
     """The study on FER+."""
     if args.preset or args.epochs:
         raise InputError("--preset and --epochs are for --set photographs; the FER+ study's grid sets them.")
-    if args.summary:
-        raise InputError("--summary is for --set photographs as yet.")
-    rows = [row for row in ferplus_grid.grid() if row.part in (args.part or ferplus_grid.PARTS)
+    results = Path(args.results)
+    if args.choose:
+        from poster_ada.paper.ferplus_choice import write_choice
+
+        for name, value in write_choice(results).items():
+            print(f"{name:18} {value}")
+        return None
+    if args.summary and ((results / ferplus_grid.FACES).is_file() or not (results / ferplus_grid.TABLE).is_file()):
+        summarise(results)
+        return None
+    whole = ferplus_grid.grid(ferplus_grid.read_choice(results))
+    rows = [row for row in whole if row.part in (args.part or ferplus_grid.PARTS)
             and (args.only or "") in row.id and (not args.seeds or row.seed in args.seeds)]
-    named = {row.id: row for row in ferplus_grid.grid()}
+    named = {row.id: row for row in whole}
     if not rows or args.repeat and args.repeat not in named:
         raise InputError(f"the grid has no such run as {args.repeat or args.only!r}; --list shows the names.")
     from poster_ada.data.datasets import open_dataset
@@ -116,7 +135,11 @@ def ferplus(args: argparse.Namespace) -> int | None:
     dataset = open_dataset(args.data or "data/ferplus", num_classes=ferplus_grid.CLASSES, family="ferplus",
                            needs=("train", "validation", "test"))
     folder = Path(args.folder or f"runs/study-{slug(dataset.name)}")
-    study = FerplusStudy(dataset, folder, Path(args.results), args.device)
+    study = FerplusStudy(dataset, folder, results, args.device)
+    if args.summary:
+        study.keep_faces()
+        summarise(results)
+        return None
     if args.repeat:
         return 0 if repeat(study, named[args.repeat]) else 1
     if args.plan:
@@ -126,8 +149,17 @@ def ferplus(args: argparse.Namespace) -> int | None:
             choices = ", ".join(f"{name} {value}" for name, value in row.choices.items())
             print(f"{'done' if study.is_done(row) else '-':4}  {row.id:44} {choices}")
     else:
-        run_rows(study, rows, args.discard)
+        run_rows(study, rows, args.discard,
+                 Engine(args.cluster, args.workers, args.partition, args.time, args.gpus))
     return None
+
+
+def summarise(results: Path) -> None:
+    """Tables and figures of the FER+ study, and what was found."""
+    from poster_ada.paper.ferplus_figures import write_summary
+    from poster_ada.paper.ferplus_results import FerplusResults
+
+    print(*write_summary(FerplusResults(results)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Every command answers at once, in one spelling, and says what is wrong in one sentence."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import pytest
 from small_runs import child_process
 
 from poster_ada.__main__ import COMMANDS, main
+from poster_ada.errors import command
 
 NO_TORCH = """
 import runpy, sys
@@ -44,6 +47,18 @@ def test_a_wrong_flag_is_one_sentence_at_once(words):
     done = run(*words)
     assert done.returncode not in (0, None) and done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("error: ") and done.stdout.rstrip().endswith("loaded:"), done.stdout
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_file_that_is_closed_is_one_sentence(number, capsys):
+    """A folder without permission, or on a disk that is mounted to be read."""
+    def closed(argv):
+        raise OSError(number, os.strerror(number), "runs/config.json")
+
+    with pytest.raises(SystemExit) as stopped:
+        command(closed)([])
+    err = capsys.readouterr().err
+    assert stopped.value.code == 2 and err.count("\n") == 1 and "runs/config.json cannot be opened or written" in err
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -244,6 +244,14 @@ def test_a_folder_that_cannot_be_written_and_a_full_disk(run, tmp_path, monkeypa
     assert code == 2 and "cannot be written" in err and err.count("\n") == 1
     (tmp_path / "out").unlink()
 
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", read_only)
+        code, _, _, err = run(tmp_path / "photo.png")
+    assert code == 2 and "out cannot be written (Read-only file system)" in err and err.count("\n") == 1
+
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 

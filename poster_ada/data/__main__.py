@@ -1,4 +1,5 @@
-"""Check a face set, fetch one, or measure where its faces lie: `python -m poster_ada.data check ROOT`."""
+"""Check a face set, fetch one, or measure where its faces lie or how well anyone can do on it:
+`python -m poster_ada.data check ROOT`."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ OTHER_SETS = """how to get the other sets (data/README.md tells more, and every 
 
 
 def parser() -> CommandParser:
-    """Flags of both commands."""
+    """Flags of all commands."""
     flags = CommandParser("data", description=__doc__, epilog=OTHER_SETS,
                           formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = flags.add_subparsers(dest="command", required=True)
@@ -40,6 +41,11 @@ def parser() -> CommandParser:
     template.add_argument("--detector", metavar="FILE", help="the face detector's file, instead of downloading it")
     template.add_argument("--checkpoint", metavar="FILE", help="a .safetensors of this project, trained on this set, "
                           "to write the template into; its weights stay as they are")
+    ceiling = commands.add_parser("ceiling", help="FER+: how often two rounds of votes on one picture agree, and so "
+                                  "how well anyone can do on its test split; about half a minute")
+    ceiling.add_argument("root", type=Path, help="folder of the set, with label.csv in its folders")
+    ceiling.add_argument("--classes", type=int, choices=(7, 8), help="with so many classes (default: both)")
+    ceiling.add_argument("--out", type=Path, metavar="FILE", help="write the table to this csv file too")
     return flags
 
 
@@ -51,6 +57,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         from poster_ada.recognition.template import report_template
 
         report_template(given.root, given.detector, given.checkpoint)
+        return
+    if given.command == "ceiling":
+        from poster_ada.data.ceiling import noise_ceiling
+        from poster_ada.files import write_atomically
+
+        numbers = (given.classes,) if given.classes else (8, 7)
+        table = noise_ceiling(given.root, numbers)
+        print(table.drop(columns="assumes").to_string(index=False, float_format="%.1f"))
+        if given.out is not None:
+            write_atomically(given.out, lambda temporary: table.to_csv(temporary, index=False, float_format="%.4f"))
         return
     from poster_ada.data.check import check_dataset
     from poster_ada.data.datasets import open_dataset

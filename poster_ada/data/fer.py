@@ -176,6 +176,19 @@ def majority(votes: np.ndarray) -> np.ndarray:
     return np.where(2 * counted.max(1) > counted.sum(1), best, -1)
 
 
+def columns_of(num_classes: int) -> list[int]:
+    """Places in `VOTES` of the first so many classes, by label."""
+    return _COLUMNS[:num_classes]
+
+
+def raw_votes(root: Path) -> tuple[list[Path], np.ndarray]:
+    """Every picture of FER+'s folders with its own ten votes, int (N, 10), as `label.csv` has them; those without a
+    majority too."""
+    folders = {split: root / name for split, name in FOLDERS.items() if (root / name).is_dir()}
+    rows = [(folders[split] / file, votes) for _, split, file, votes in _rows_of_folders(folders)]
+    return [path for path, _ in rows], np.array([votes for _, votes in rows], np.int64).reshape(-1, len(VOTES))
+
+
 def _choose_classes(dataset: Dataset) -> None:
     dataset.class_names = CLASSES[:7] if dataset.num_classes == 7 else CLASSES
 
@@ -191,7 +204,7 @@ def _by_majority(
         faces_of: makes a split of names, their places in `found`, and votes by class (M, C), labelled by the leader.
     """
     table = np.array([votes for _, votes in found], np.int64).reshape(-1, len(VOTES))
-    columns = _COLUMNS[:len(dataset.class_names)]
+    columns = columns_of(len(dataset.class_names))
     winner = majority(table)
     wanted = np.isin(winner, columns)
     dataset.leave_out("without a majority", int((winner < 0).sum()))

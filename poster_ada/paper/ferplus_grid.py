@@ -2,22 +2,32 @@
 
 `published` (the heads as published, at three lengths of training), `rivals` (what was made for rare classes),
 `ingredients` (one setting of AdaFace changed at a time, judged on validation faces), `quality` (AdaFace's q from what
-is known of a face), `mini` (the larger model). All train the recipe's loss on 7 classes with `nano`'s schedule.
+is known of a face), `mini` (the larger model), `confirm` (what validation faces chose, once, with fresh seeds: rows are
+there once `--choose` has written the choice, see ferplus_choice.py). All train the recipe's loss on 7 classes with
+`nano`'s schedule.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-PARTS = ("published", "rivals", "ingredients", "quality", "mini")
+PARTS = ("published", "rivals", "ingredients", "quality", "mini", "confirm")
+SEARCHED = ("ingredients", "quality")  # judged on validation faces
+TABLE = "study_ferplus.csv"  # among the results
+PREDICTIONS = "study_ferplus"  # among the results: folder of one small file per run
+FACES = f"{PREDICTIONS}/faces.npz"  # what is true of the faces themselves
+CHOICE = "study_ferplus_choice.json"  # among the results
 LENGTHS = (12, 6, 24)  # epochs; the middle one, which everything else has, first
 MIDDLE = LENGTHS[0]
 SEEDS = (1, 2, 3, 4, 5)
 FEWER = SEEDS[:3]
 FRESH = (11, 12)  # of what is chosen by: not the seeds of `published`, so that those can confirm nothing by luck
+CONFIRMING = tuple(range(101, 121))  # seeds that nothing else has
 CLASSES = 7
 # The learning rate falls to a twentieth over a run of any length, as over the 20 epochs of `nano`'s own schedule
 # (0.86 each).
@@ -84,9 +94,26 @@ def gamma_of(epochs: int) -> float:
     return round(FALLS_TO ** (1 / epochs), 4)
 
 
-def grid() -> list[FerplusRow]:
-    """Every run, in the order in which they are done: seeds outermost, so that what is cut short is still paired."""
-    return [row for part in (_published(), _rivals(), _ingredients(), _quality(), _mini()) for row in part]
+def grid(choice: Mapping[str, Any] | None = None) -> list[FerplusRow]:
+    """Every run, in the order in which they are done: seeds outermost, so that what is cut short is still paired.
+
+    Args:
+        choice: of `read_choice`, for the rows of `confirm`.
+    """
+    parts = (_published(), _rivals(), _ingredients(), _quality(), _mini(), _confirm(choice))
+    return [row for part in parts for row in part]
+
+
+def read_choice(results: Path) -> dict[str, Any] | None:
+    """The setting that is to be confirmed, its `choices` and number of `seeds`; None before `--choose` wrote it."""
+    path = results / CHOICE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def baseline_of(row: FerplusRow) -> tuple[str, str]:
+    """Part and setting of the MLP that a row is compared with: same seed, length and size."""
+    part = "published" if row.part == "rivals" else "ingredients" if row.part == "quality" else row.part
+    return part, "mlp"
 
 
 def _published() -> Iterator[FerplusRow]:
@@ -121,3 +148,14 @@ def _mini() -> Iterator[FerplusRow]:
     for seed in SEEDS[:2]:
         for name in ("mlp", "adaface-m0.4"):
             yield FerplusRow("mini", name, seed, preset="mini", choices=PUBLISHED[name])
+
+
+def _confirm(choice: Mapping[str, Any] | None) -> Iterator[FerplusRow]:
+    if choice is None:
+        return
+    of_head = ("head", "margin", "scale", "scale_rule", "concentration", "quality_from", "quality_weight")
+    same = {name: value for name, value in choice["choices"].items() if name not in of_head} | MLP
+    compared = {choice["setting"]: choice["choices"], "mlp": MLP} | ({"mlp-same-recipe": same} if same != MLP else {})
+    for seed in CONFIRMING[:choice["seeds"]]:
+        for name, choices in compared.items():
+            yield FerplusRow("confirm", name, seed, choices=choices)

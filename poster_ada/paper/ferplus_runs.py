@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from poster_ada.data.datasets import open_dataset
 from poster_ada.data.layouts import Dataset
 from poster_ada.data.splits import FaceSplit
 from poster_ada.data.twins import twins_in, twins_in_train
@@ -28,13 +29,13 @@ from poster_ada.evaluation.predictions import class_names_of, probabilities_of, 
 from poster_ada.files import write_atomically
 from poster_ada.model.config import PRESETS
 from poster_ada.paper.ablation import label_margin_predictions
-from poster_ada.paper.ferplus_grid import FerplusRow, gamma_of
+from poster_ada.paper.engine import Engine, can_submit, run_jobs
+from poster_ada.paper.ferplus_grid import CLASSES, FACES, PREDICTIONS, TABLE, FerplusRow, gamma_of
+from poster_ada.paper.ferplus_results import FerplusResults, write_faces
 from poster_ada.training.loop import train
 from poster_ada.training.recipe import TrainConfig, fit_recipe
 from poster_ada.training.runs import code_version
 
-TABLE = "study_ferplus.csv"
-PREDICTIONS = "study_ferplus"  # folder of one small file per run
 OF_MARGIN_HEADS = ("margin", "scale", "scale_rule", "concentration")
 SETTINGS = ("head", *OF_MARGIN_HEADS, "quality_from", "quality_weight", "label_smoothing", "logit_adjustment",
             "class_balance", "augmentation", "epochs", "batch_size", "lr", "gamma", "seed")
@@ -121,11 +122,18 @@ class FerplusStudy:
         """Put a finished row into the table, over an older one of the same name, and its predictions beside it."""
         small = self.results / PREDICTIONS / f"{row.id}.npz"
         write_atomically(small, lambda temporary: shutil.copyfile(path / "predictions.npz", temporary))
+        self.keep_faces()
         with FileLock(self.folder / "table.lock"):
             old = self.table()
             others = [old[old["id"] != row.id]] if len(old) else []
             table = pd.concat([*others, pd.DataFrame([result])])
             write_atomically(self.results / TABLE, lambda temporary: table.to_csv(temporary, index=False))
+
+    def keep_faces(self) -> None:
+        """Put what is true of the faces beside the predictions, where it is not there."""
+        if not (self.results / FACES).is_file():
+            write_faces(self.results, self.dataset.test.labels, self.validation.labels, self.twins,
+                        self.dataset.fingerprint())
 
     @property
     def validation(self) -> FaceSplit:
@@ -135,6 +143,10 @@ class FerplusStudy:
     @cached_property
     def twins(self) -> np.ndarray:
         """bool (N_test,): whether a test face has an equal or near copy among the faces for training or validation."""
+        if (self.results / FACES).is_file():
+            known = FerplusResults(self.results).faces
+            if known["fingerprint"] == self.dataset.fingerprint():
+                return known["twin"].astype(bool)
         in_train = twins_in_train(self.dataset)
         assert in_train is not None
         return in_train | twins_in(self.validation, self.dataset.test)
@@ -274,14 +286,51 @@ def write_predictions_of(
     write_atomically(path, write)
 
 
-def run_rows(study: FerplusStudy, rows: Sequence[FerplusRow], discard: bool = False) -> None:
-    """Train the rows that are not done and at which no other process is, and say after each what it gave."""
-    for number, row in enumerate(rows, 1):
-        if study.is_done(row) or (result := study.run_row(row, discard)) is None:
-            continue
-        print(f"{number:3d}/{len(rows)}  {row.id:44} validation {result['validation_accuracy']:.1f} % "
-              f"(F1 {result['validation_macro_f1']:.1f})  test {result['accuracy']:.1f} % (F1 {result['macro_f1']:.1f})"
-              f"  {result['faces_per_second']:.0f} faces/s  {result['seconds'] / 60:.1f} min", flush=True)
+@dataclass(frozen=True)
+class RowJob:
+    """One row as a process of its own runs it: opens the faces, trains and measures. Stopped, it goes on at the last
+    finished epoch when it is called again."""
+
+    row: FerplusRow
+    data: Path
+    fingerprint: str
+    folder: Path
+    results: Path
+    device: str = "auto"
+    discard: bool = False
+
+    def __call__(self) -> dict[str, Any] | None:
+        dataset = open_dataset(self.data, num_classes=CLASSES, family="ferplus", needs=("train", "validation", "test"))
+        if dataset.fingerprint() != self.fingerprint:
+            raise InputError(f"{self.data} holds other faces than the study was started on; was it changed since, or "
+                             "opened by one of its label files? Name the folder with --data.")
+        return FerplusStudy(dataset, self.folder, self.results, self.device).run_row(self.row, self.discard)
+
+    def checkpoint(self) -> Any:
+        """What submitit queues when a job is preempted or its time is up."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def run_rows(
+    study: FerplusStudy, rows: Sequence[FerplusRow], discard: bool = False, engine: Engine | None = None
+) -> None:
+    """Train the rows that are not done, on an engine or else one after another here; say after each what it gave."""
+    left = [row for row in rows if not study.is_done(row)]
+    if engine is None or engine.cluster == "local" and (engine.workers == 1 or not can_submit()):
+        found: Iterable[dict[str, Any] | None] = (study.run_row(row, discard) for row in left)
+    else:
+        study.keep_faces()  # so that no job looks for twins again
+        jobs = [RowJob(row, study.dataset.root.absolute(), study.dataset.fingerprint(), study.folder.absolute(),
+                       study.results.absolute(), study.device, discard) for row in left]
+        found = run_jobs(jobs, study.folder / "jobs", engine)
+    for number, result in enumerate(found, len(rows) - len(left) + 1):
+        if result is not None:
+            print(f"{number:3d}/{len(rows)}  {result['id']:44} "
+                  f"validation {result['validation_accuracy']:.1f} % (F1 {result['validation_macro_f1']:.1f})  "
+                  f"test {result['accuracy']:.1f} % (F1 {result['macro_f1']:.1f})  "
+                  f"{result['faces_per_second']:.0f} faces/s  {result['seconds'] / 60:.1f} min", flush=True)
 
 
 def repeat(study: FerplusStudy, row: FerplusRow) -> bool:

@@ -16,11 +16,23 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.predict import predict_with_embeddings
 from poster_ada.evaluation.predictions import probability_columns
 from poster_ada.paper import ferplus_runs
-from poster_ada.paper.ferplus_grid import FRESH, LENGTHS, MIDDLE, PARTS, SEEDS, FerplusRow, gamma_of, grid
-from poster_ada.paper.ferplus_runs import (
+from poster_ada.paper.engine import Engine, can_submit
+from poster_ada.paper.ferplus_grid import (
+    FRESH,
+    LENGTHS,
+    MIDDLE,
+    PARTS,
     PREDICTIONS,
+    SEEDS,
+    FerplusRow,
+    baseline_of,
+    gamma_of,
+    grid,
+)
+from poster_ada.paper.ferplus_runs import (
     TABLE,
     FerplusStudy,
+    RowJob,
     logit_gaps,
     norm_statistics,
     plan,
@@ -73,15 +85,14 @@ def another(done, tmp_path):
 
 def test_the_grid_is_paired_and_names_every_run_once():
     rows = grid()
-    assert len({row.id for row in rows}) == len(rows) and {row.part for row in rows} == set(PARTS)
+    assert len({row.id for row in rows}) == len(rows) and {row.part for row in rows} == set(PARTS) - {"confirm"}
     per = Counter((row.part, row.setting, row.epochs) for row in rows)
     for name in ("mlp", "adaface-m0.4", "adaface-m0.75"):
         assert [per["published", name, epochs] for epochs in (6, 12, 24)] == [5, 5, 5]
     assert per["published", "cosface", MIDDLE] == per["published", "arcface", MIDDLE] == 3
     for row in rows:  # whatever is compared with it has its seed, length and size
-        partner = "ingredients" if row.part == "quality" else "published" if row.part == "rivals" else row.part
         assert any((other.part, other.setting, other.seed, other.epochs, other.preset) ==
-                   (partner, "mlp", row.seed, row.epochs, row.preset) for other in rows), row.id
+                   (*baseline_of(row), row.seed, row.epochs, row.preset) for other in rows), row.id
     assert {row.seed for row in rows if row.part in ("ingredients", "quality")} == set(FRESH)
     assert not set(FRESH) & set(SEEDS)
 
@@ -139,6 +150,20 @@ def test_predictions_are_kept_small_and_give_the_rows_numbers(done):
     true = cos[rows, labels].copy()
     cos[rows, labels] = -2
     np.testing.assert_allclose(found["gap"], true - cos.max(1), atol=2e-3)
+
+
+@pytest.mark.skipif(not can_submit(), reason="submitit is not installed, or this is Windows")
+def test_rows_run_side_by_side_in_processes_and_give_the_same(done, another, capsys):
+    another.results.mkdir()
+    run_rows(another, [ADAFACE, MLP], discard=True, engine=Engine(workers=2))
+    old, new = (made.table().set_index("id").loc[[ADAFACE.id, MLP.id]] for made in (done, another))
+    assert new["accuracy"].tolist() == pytest.approx(old["accuracy"].tolist(), abs=5)  # sums in another order
+    assert new["accuracy_without_twins"].notna().all() and set(new["threads"]) == {1}
+    assert len([line for line in capsys.readouterr().out.splitlines() if "validation" in line]) == 2
+    job = RowJob(MLP, another.dataset.root, "others", another.folder, another.results)
+    assert job.checkpoint().function.row == MLP
+    with pytest.raises(InputError, match="other faces"):
+        job()
 
 
 def test_finished_rows_are_left_alone_and_others_are_not(done, another, monkeypatch):
@@ -243,6 +268,7 @@ def test_the_command_lists_refuses_and_runs_one_row(tmp_path, capsys):
             study.main.__wrapped__([*here, *wrong])
     with pytest.raises(InputError, match="for --set ferplus"):
         study.main.__wrapped__(["--plan"])
-    study.main.__wrapped__([*here, "--only", "published-mlp-e6-seed1", "--discard", "--device", "cpu"])
+    study.main.__wrapped__([*here, "--only", "published-mlp-e6-seed1", "--discard", "--device", "cpu", "--workers",
+                            "1"])
     assert "validation" in capsys.readouterr().out and pd.read_csv(tmp_path / TABLE)["seed"].tolist() == [1]
     assert json.dumps(str(tmp_path))[1:-1] not in (tmp_path / TABLE).read_text()
