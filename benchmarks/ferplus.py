@@ -211,9 +211,9 @@ def add_row(row: dict[str, Any], path: Path) -> None:
     table = pd.DataFrame([row])
     if path.is_file():
         old = pd.read_csv(path)
-        same = (old[keys].astype(str) == table[keys].astype(str).iloc[0]).all(axis=1)
+        same = (old.reindex(columns=keys) == table[keys].iloc[0]).all(axis=1)  # numbers as numbers: 1 is 1.0
         table = pd.concat([old[~same], table])
-    table = table.sort_values(keys, kind="stable")
+    table = table.sort_values(keys, kind="stable", ignore_index=True)
     write_atomically(path, lambda temporary: table.to_csv(temporary, index=False))
 
 

@@ -121,3 +121,14 @@ def test_an_onnx_file_is_one_of_the_ways(tmp_path):
     with torch.no_grad():
         actual, expected = predictor("onnxruntime-float32", model, folder=tmp_path)(images), model(images)
     torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_rows_of_unlike_columns_share_a_table(tmp_path):
+    """The untouched model has no seed; the rows after it have, and each takes the place of its older self."""
+    from benchmarks.ferplus import add_row
+
+    path = tmp_path / "table.csv"
+    for row in ({"way": "untouched", "accuracy": 1.0}, {"way": "tuned", "seed": 1, "accuracy": 2.0},
+                {"way": "tuned", "seed": 1, "accuracy": 3.0}, {"way": "untouched", "accuracy": 4.0}):
+        add_row(row, path)
+    assert pd.read_csv(path)["accuracy"].tolist() == [3.0, 4.0]
