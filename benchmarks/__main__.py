@@ -21,6 +21,7 @@ from benchmarks.data_pipeline import pipelines
 from benchmarks.limit import multiply_rate, prediction_operations, step_operations
 from benchmarks.memory import peak_memory
 from benchmarks.peers import face_by_face, peer_rows
+from benchmarks.precision import precision_rows
 from benchmarks.profile import time_by_operation
 from benchmarks.report import PARTS, write_report
 from benchmarks.timing import Work, alternate
@@ -117,6 +118,10 @@ class Bench:
     def busy(self) -> Iterator[list[dict]]:
         if self.device.type == "cpu":
             yield busy_rows(repeats=min(self.given.repeats, 3))
+
+    def precision(self) -> Iterator[list[dict]]:
+        if multiplies_bfloat16(torch.device("cpu")):
+            yield precision_rows(self.faces)
 
     def data(self) -> Iterator[list[dict]]:
         ways = pipelines(self.faces.train, self.device)

@@ -12,7 +12,7 @@ from poster_ada.files import write_atomically
 from poster_ada.palette import NEUTRAL_COLOUR
 from poster_ada.paper import figures
 
-PARTS = ("limit", "inference", "training", "busy", "agreement", "data", "checkpoint", "peers")
+PARTS = ("limit", "inference", "training", "precision", "busy", "agreement", "data", "checkpoint", "peers")
 COLUMNS = ("part", "model", "batch", "way", "rate", "low", "high", "unit", "gain", "share_of_limit", "peak_mib",
            "rafdb_epoch_seconds", "faces", "accuracy", "accuracy_low", "accuracy_high", "macro_f1",
            "agreement", "largest_difference")

@@ -1,17 +1,19 @@
 """What the benchmark compares computes the same thing, and a report keeps what it did not measure again."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from face_sets import ferplus
+from face_sets import ferplus, rafdb
 from safetensors.torch import save_file
 
 import benchmarks.design as design
 from benchmarks.__main__ import QUICK, Bench, main
 from benchmarks.design import DESIGNS, costs
 from benchmarks.plain import PlainPoster, PlainSam, plain_step
+from benchmarks.precision import precision_rows
 from benchmarks.report import PARTS, write_report
 from benchmarks.ways import model_of, prediction_ways, predictor, training_step
 from poster_ada.checkpoints.create import create_model
@@ -20,6 +22,7 @@ from poster_ada.model.config import PRESETS
 from poster_ada.model.poster import Poster
 from poster_ada.training.loop import train
 from poster_ada.training.recipe import TrainConfig, fit_recipe
+from poster_ada.training.runs import Run
 
 CPU = torch.device("cpu")
 
@@ -132,3 +135,14 @@ def test_rows_of_unlike_columns_share_a_table(tmp_path):
                 {"way": "tuned", "seed": 1, "accuracy": 3.0}, {"way": "untouched", "accuracy": 4.0}):
         add_row(row, path)
     assert pd.read_csv(path)["accuracy"].tolist() == [3.0, 4.0]
+
+
+def test_precisions_are_paired_by_seed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("benchmarks.precision.SEEDS", (1, 2))
+    faces = open_dataset(rafdb(tmp_path / "faces", train=140))
+    single, half, difference = precision_rows(faces, epochs=1)
+    assert [single["way"], half["way"]] == ["float32", "bfloat16"] and single["faces"] == len(faces.test)
+    assert difference["accuracy"] == pytest.approx(half["accuracy"] - single["accuracy"])
+    assert difference["accuracy_low"] <= difference["accuracy"] <= difference["accuracy_high"]
+    assert {Run(path).record["precision"] for path in Path("runs").iterdir()} == {"float32", "bfloat16"}
