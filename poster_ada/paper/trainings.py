@@ -8,7 +8,8 @@ from poster_ada.data.layouts import Dataset
 from poster_ada.paper.ablation import FAST_ROWS, SEEDS, row_config, table_rows
 from poster_ada.training.recipe import TrainConfig, fit_recipe
 
-HEADS_OF = {"02": ("mlp",), "04": ("mlp", "adaface"), "06": ("mlp", "adaface")}  # that a notebook trains by themselves
+# that a notebook trains by themselves
+HEADS_OF = {"02": ("mlp",), "03": ("adaface",), "04": ("mlp", "adaface"), "06": ("mlp", "adaface")}
 ABLATION = "05"
 
 
