@@ -46,10 +46,6 @@ def write_faces(root: Path) -> None:
         (root / f"{name}.csv").write_text("\n".join(rows) + "\n")
 
 
-def parameters_cell(notebook):
-    return next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-
-
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder in which all notebooks have run, after the trainings that the report does for them."""
@@ -107,6 +103,10 @@ def test_where_the_time_went(workplace):
         assert len(cells) > 3 and 0 < cells.sum() < whole.loc[name, "seconds"] + 0.1 * len(cells)
 
 
+def parameters_cell(notebook):
+    return next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_parameters_default_to_what_the_report_trains(name):
     notebook = nbformat.read(notebooks.CHECKOUT / "notebooks" / f"{name}.ipynb", as_version=4)
@@ -134,7 +134,7 @@ def test_committed_notebook(name):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith(f"# {int(name[:2])}. ")
-    assert parameters_cell(notebook) in notebook.cells[1:3]
+    assert parameters_cell(notebook) in notebook.cells[1:3]  # after what says that the package is missing
     for cell in notebook.cells:
         assert len(cell.source.splitlines()) <= 45, cell.source[:60]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
