@@ -65,8 +65,8 @@ def settings_tables() -> dict[str, Any]:
                  for epochs in lengths]
     recipes = {
         "published": [TrainConfig.for_preset("small")], "demo, long": [TrainConfig.for_preset("nano")],
-        "demo, Table 1": [TrainConfig.for_preset("nano", "ablation")],
-        "photographs": [TrainConfig.for_preset("nano", "study")], "FER+": by_length,
+        "demo, short": [TrainConfig.for_preset("nano", "ablation")],
+        "photos": [TrainConfig.for_preset("nano", "study")], "FER+": by_length,
     }
     seeds = [(TrainConfig().seed,), (TrainConfig().seed,), ablation.SEEDS, study_grid.SEEDS, ferplus_grid.SEEDS]
     margins = {kind.title: text(kind.default_margin) for kind in Head.classes.values()
@@ -74,8 +74,7 @@ def settings_tables() -> dict[str, Any]:
     variants = {"w/MLP": VARIANTS["mlp"], "w/IRf": VARIANTS["irf"], "w/DA": VARIANTS["da"]}
     named = {f"report, {name}": changes_of(choices) for name, choices in variants.items()}
     named |= {f"photographs, {name}": changes_of(choices) for name, choices in HEAD_RECIPES.items()}
-    for row in ferplus_grid.grid():
-        named[f"{row.part}, {row.setting}"] = changes_of(row.choices)
+    named |= {f"FER+, {row.setting}": changes_of(row.choices) for row in ferplus_grid.grid()}
     return {
         "model": {"columns": list(models), "rows": [
             [name, *(text(getattr(model, name)) for model in models.values())] for name in names_of(PosterConfig)]},
