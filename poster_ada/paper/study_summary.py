@@ -169,8 +169,8 @@ def findings(table: pd.DataFrame) -> list[str]:
     for _, pair in comparisons(table).iterrows():
         told = [f"{words} {_difference(pair, prefix)}: {_verdict(pair, prefix)}" for prefix, words in COMPARED.values()]
         sentences.append(
-            f"{NAMES[pair['setting']]} less {NAMES[pair['baseline']]}, {pair['seeds']} seeds: {'; '.join(told)}. By the "
-            f"report's label-margin protocol {pair['label_margin_difference']:+.1f} points.")
+            f"{NAMES[pair['setting']]} less {NAMES[pair['baseline']]}, {pair['seeds']} seeds: {'; '.join(told)}. By "
+            f"the report's label-margin protocol {pair['label_margin_difference']:+.1f} points.")
     norms = norms_table(table)
     for setting in ("adaface-m0.4", CHOSEN):
         own = norms[(norms["setting"] == setting)]

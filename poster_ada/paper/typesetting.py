@@ -26,7 +26,6 @@ PAPER = CHECKOUT / "report" / "report.typ"
 RESULTS = CHECKOUT / "results"
 # Names and places, not choices; the seeds, of which a study has several; and the margin, which is each head's own.
 LEFT_OUT = ("model", "preset", "data", "pretrained", "checkpoint", "class_names", "seed", "margin")
-GREY = {"channel_order": "grey"}  # of FER+, whose pictures are
 
 
 def typeset(figures: Path, paper: Path = PAPER, results: Path = RESULTS) -> Path:
@@ -61,7 +60,7 @@ def settings_tables() -> dict[str, Any]:
     """
     models = {"POSTER-s, published": PRESETS["small"], "nano": PRESETS["nano"], "mini": PRESETS["mini"]}
     lengths = sorted(ferplus_grid.LENGTHS)
-    by_length = [TrainConfig.for_preset("nano", epochs=epochs, gamma=ferplus_grid.gamma_of(epochs), **GREY)
+    by_length = [TrainConfig.for_preset("nano", epochs=epochs, gamma=ferplus_grid.gamma_of(epochs))
                  for epochs in lengths]
     recipes = {
         "published": [TrainConfig.for_preset("small")], "demo, long": [TrainConfig.for_preset("nano")],
