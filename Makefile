@@ -32,6 +32,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/python -m pytest tests/test_links.py
 
 # DATA and PRESET choose another face set and model size: make report DATA=data/raf-basic PRESET=small
 report: $(READY)

@@ -40,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser().parse_args(argv)
     from poster_ada.data.datasets import open_dataset
     from poster_ada.paper.figures import NOTEBOOKS
-    from poster_ada.paper.notebooks import CHECKOUT, run_notebooks, typeset, write_times
+    from poster_ada.paper.notebooks import CHECKOUT, run_notebooks, write_times
     from poster_ada.paper.trainings import trainings_of
+    from poster_ada.paper.typesetting import typeset
     from poster_ada.training.runs import slug
     from poster_ada.training.side_by_side import train_all
 

@@ -79,9 +79,11 @@ def photographs(args: argparse.Namespace) -> int | None:
         raise InputError("--plan, --discard and --choose are for --set ferplus.")
     if args.summary:
         from poster_ada.paper.study_runs import read_results
-        from poster_ada.paper.study_summary import write_summary
+        from poster_ada.paper.study_summary import findings, write_summary
 
-        write_summary(read_results(results), results)
+        table = read_results(results)
+        write_summary(table, results)
+        print(*findings(table), sep="\n")
         return None
     if args.data is None:
         raise InputError("no faces were named; give --data ROOT, e.g. data/faces from: "

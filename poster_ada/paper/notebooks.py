@@ -1,4 +1,4 @@
-"""Notebooks run from top to bottom, cleaned of this machine's traces, and the paper typeset from what they leave."""
+"""Notebooks run from top to bottom, and cleaned of this machine's traces."""
 
 from __future__ import annotations
 
@@ -26,8 +26,6 @@ from poster_ada.files import write_text_atomically
 KERNEL, KERNEL_OF_ONE_THREAD = "poster-ada", "poster-ada-one-thread"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CHECKOUT = Path(__file__).resolve().parents[2]
-PAPER = CHECKOUT / "report" / "report.typ"
-STUDY = CHECKOUT / "results" / "study.typ"  # the section on real faces, once the study has written it
 ALONE = ("02",)  # it measures how fast the model is
 MOST_AT_ONCE = 4  # each kernel takes 1 GB
 
@@ -197,20 +195,3 @@ def without_paths(text: str, folder: Path) -> str:
     for place in sorted(places, key=len, reverse=True):
         text = re.sub(rf"{re.escape(place)}(?=[/\s\"':,)]|$)", places[place], text)
     return text
-
-
-def typeset(figures: Path, paper: Path = PAPER) -> Path:
-    """Typeset `figures/report.pdf` from the tables, numbers and figures in `figures`; returns its path."""
-    import typst  # of the notebooks extra, like papermill, but only this step needs it
-
-    figures = figures.resolve()
-    # Typst reads no file outside its root.
-    root = Path(os.path.commonpath([figures, paper]))
-    target = figures / "report.pdf"
-    places = {"figures": figures} | ({"study": STUDY} if STUDY.is_file() else {})
-    try:
-        typst.compile(paper, output=target, root=root, ignore_system_fonts=True,
-                      sys_inputs={name: "/" + place.relative_to(root).as_posix() for name, place in places.items()})
-    except typst.TypstError as error:
-        raise InputError(f"{paper.name} could not be typeset: {error}; run the report again from its start.") from error
-    return target

@@ -1,8 +1,11 @@
-"""From the study's table to its answers: tables, figures, sentences and the paper's section on real faces.
+"""From the study's table to its answers: tables, figures and sentences. The paper reads the tables and figures.
 
     table = read_results(Path("results"))
     print(*findings(table), sep="\\n")
     write_summary(table, Path("results"))
+
+Every interval and p-value of a difference is a paired t-test over seeds; `_holm` is corrected for the comparisons of
+the same measure.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import pandas as pd
 
 from poster_ada.data.degrade import SEVERITIES, WORST
 from poster_ada.evaluation.degraded import evenly_chosen
-from poster_ada.files import write_text_atomically
+from poster_ada.evaluation.hierarchical import holm
 from poster_ada.model.config import NORM_SOURCES
 from poster_ada.palette import NEUTRAL_COLOUR, shade
 from poster_ada.paper.ablation import paired_test, seed_interval
@@ -25,9 +28,12 @@ from poster_ada.paper.study_grid import CHOSEN, SEARCH
 
 NAMES = {"mlp": "MLP", "adaface-m0.4": "AdaFace, m = 0.4", "adaface-m0.75": "AdaFace, m = 0.75",
          CHOSEN: CHOSEN, "mlp-same-recipe": "MLP, same recipe"}
-# Each is compared with the one that differs from it by the head alone; the chosen setting with the published MLP too.
-PAIRS = (("adaface-m0.4", "mlp"), ("adaface-m0.75", "mlp"), (CHOSEN, "mlp-same-recipe"), (CHOSEN, "mlp"),
-         (CHOSEN, "adaface-m0.4"))
+# Each is compared with the one that differs from it by the head alone.
+PAIRS = (("adaface-m0.4", "mlp"), ("adaface-m0.75", "mlp"), (CHOSEN, "mlp-same-recipe"))
+# What is compared: column -> how the columns of its test begin, and what sentences call it.
+COMPARED = {"accuracy": ("", "accuracy"), "macro_f1": ("macro_f1_", "macro F1"),
+            "degraded_accuracy": ("degraded_", "accuracy on degraded faces")}
+DEGRADED = [f"accuracy_{kind}_{severity}" for kind in SEVERITIES for severity in range(1, WORST + 1)]
 SOURCE_NAMES = {"embedding": "after squeeze-excitation", "fused": "after last LayerNorm", "pre_norm": "before it",
                 "image": "image stream"}
 SOURCE_COLOURS = dict(zip(NORM_SOURCES, ("#D55E00", "#E69F00", "#0072B2", "#009E73"), strict=True))
@@ -61,29 +67,34 @@ def faces_right(table: pd.DataFrame, setting: str) -> np.ndarray:
 
 
 def comparisons(table: pd.DataFrame) -> pd.DataFrame:
-    """Paired tests of the pairs of settings that are there, in percentage points.
+    """Paired tests over seeds of the pairs of settings that are there, in percentage points: `difference`, its 95 %
+    interval, `p` and `p_holm` of accuracy; `macro_f1_` and `degraded_` before them of macro F1 and of the mean accuracy
+    over every kind and severity of fault.
 
-    `difference`, its interval and `p` pair the seeds, and so cover training; `faces_low`, `faces_high`, `faces_p` pair
-    the test faces, each counted by the share of seeds that is right, and so cover the choice of faces.
-    `label_margin_difference` is what the report's protocol makes of the same models.
+    `faces_low` and `faces_high` are the interval of the accuracy over test faces, each counted by the share of seeds
+    that is right: what another choice of faces could have changed. `label_margin_difference` is what the report's
+    protocol makes of the same models.
     """
-    lines, by_seed = [], table.set_index(["setting", "seed"])
+    lines = []
+    by_seed = table.assign(degraded_accuracy=table[DEGRADED].mean(axis=1)).set_index(["setting", "seed"])
     for setting, baseline in PAIRS:
         seeds_of = [set(table[table["setting"] == name]["seed"]) for name in (setting, baseline)]
         seeds = sorted(set.intersection(*seeds_of))
         if len(seeds) < 2:
             continue
         ours, theirs = by_seed.loc[setting].loc[seeds], by_seed.loc[baseline].loc[seeds]
+        line: dict[str, Any] = {"setting": setting, "baseline": baseline, "seeds": len(seeds)}
+        for column, (prefix, _) in COMPARED.items():
+            line |= {f"{prefix}{name}": value for name, value in paired_test(ours[column] - theirs[column]).items()}
         paired = table[table["seed"].isin(seeds)]
         faces = paired_test(100 * (faces_right(paired, setting).mean(0) - faces_right(paired, baseline).mean(0)))
-        lines.append({
-            "setting": setting, "baseline": baseline, "seeds": len(seeds),
-            **paired_test(ours["accuracy"] - theirs["accuracy"]),
-            **{f"faces_{name}": faces[key] for name, key in
-               (("low", "difference_low"), ("high", "difference_high"), ("p", "p"))},
-            "label_margin_difference": (ours["label_margin_accuracy"] - theirs["label_margin_accuracy"]).mean(),
-        })
-    return pd.DataFrame(lines)
+        lines.append(line | {
+            "faces_low": faces["difference_low"], "faces_high": faces["difference_high"],
+            "label_margin_difference": (ours["label_margin_accuracy"] - theirs["label_margin_accuracy"]).mean()})
+    found = pd.DataFrame(lines)
+    for prefix, _ in COMPARED.values() if lines else ():
+        found.insert(found.columns.get_loc(f"{prefix}p") + 1, f"{prefix}p_holm", holm(found[f"{prefix}p"]))
+    return found
 
 
 def norms_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -114,13 +125,6 @@ def severity_table(table: pd.DataFrame) -> pd.DataFrame:
                 lines.append({"setting": setting, "kind": kind, "severity": severity, "accuracy": values.mean(),
                               "interval": seed_interval(values)})
     return pd.DataFrame(lines)
-
-
-def robustness(table: pd.DataFrame, setting: str, baseline: str) -> dict[str, float]:
-    """Paired test over seeds of the mean accuracy over every kind and severity above 0, in points."""
-    columns = [f"accuracy_{kind}_{severity}" for kind in SEVERITIES for severity in range(1, WORST + 1)]
-    means = table.set_index(["setting", "seed"])[columns].mean(axis=1)
-    return paired_test((means.loc[setting] - means.loc[baseline]).dropna())
 
 
 def effects(table: pd.DataFrame) -> pd.DataFrame:
@@ -161,23 +165,12 @@ def choose(table: pd.DataFrame) -> dict[str, Any]:
 
 def findings(table: pd.DataFrame) -> list[str]:
     """The answers in plain sentences, every number from the table."""
-    settings, pairs = settings_table(table), comparisons(table).set_index(["setting", "baseline"])
     sentences = []
-    for setting in ("adaface-m0.4", "adaface-m0.75"):
-        if (setting, "mlp") in pairs.index:
-            pair = pairs.loc[setting, "mlp"]
-            sentences.append(
-                f"{NAMES[setting]}, published: {pair['label_margin_difference']:+.1f} points against MLP by the "
-                f"report's label-margin protocol, {_difference(pair)} margin-free: {_verdict(pair)}."
-                + (f" {100 * (1 - pair['difference'] / pair['label_margin_difference']):.0f} % of the label-margin gap "
-                   "is the protocol's." if pair["label_margin_difference"] < pair["difference"] <= 0 else ""))
-    for setting, baseline in ((CHOSEN, "mlp-same-recipe"), (CHOSEN, "mlp"), (CHOSEN, "adaface-m0.4")):
-        if (setting, baseline) in pairs.index:
-            pair = pairs.loc[setting, baseline]
-            sentences.append(
-                f"{CHOSEN} reaches {_with_interval(settings, setting)} %, {NAMES[baseline]} "
-                f"{_with_interval(settings, baseline)} %: {_difference(pair)}; over the test faces "
-                f"{pair['faces_low']:+.1f} to {pair['faces_high']:+.1f} (p = {pair['faces_p']:.2g}): {_verdict(pair)}.")
+    for _, pair in comparisons(table).iterrows():
+        told = [f"{words} {_difference(pair, prefix)}: {_verdict(pair, prefix)}" for prefix, words in COMPARED.values()]
+        sentences.append(
+            f"{NAMES[pair['setting']]} less {NAMES[pair['baseline']]}, {pair['seeds']} seeds: {'; '.join(told)}. By "
+            f"the report's label-margin protocol {pair['label_margin_difference']:+.1f} points.")
     norms = norms_table(table)
     for setting in ("adaface-m0.4", CHOSEN):
         own = norms[(norms["setting"] == setting)]
@@ -189,15 +182,6 @@ def findings(table: pd.DataFrame) -> list[str]:
                 + ", ".join(f"{SOURCE_NAMES[source]}{' (the one it reads)' if source == read else ''} "
                             f"r = {_correlation(*row)}" for source, row in pooled[["r", "interval"]].iterrows())
                 + f". AdaFace reports about {CORRELATION_OF_ADAFACE}.")
-            single = own[own["kind"] != "all"]
-            top = single.loc[single["r"].idxmax()]
-            sentences.append(f"Its best single case is {top['kind']}, {SOURCE_NAMES[top['norm_source']]}: "
-                             f"r = {_correlation(top['r'], top['interval'])}.")
-    for setting, baseline in PAIRS[:1] + PAIRS[2:4]:
-        if (setting, baseline) in pairs.index:
-            pair = robustness(table, setting, baseline)
-            sentences.append(f"On degraded faces (mean of every kind and severity) {NAMES[setting]} is "
-                             f"{_difference(pair)} against {NAMES[baseline]}: {_verdict(pair)}.")
     if (table["stage"] == "search").any():
         found = effects(table)
         sentences += [
@@ -214,17 +198,14 @@ def _correlation(mean: float, half_width: float) -> str:
     return f"{mean:+.2f}" + ("" if np.isnan(half_width) else f" \N{PLUS-MINUS SIGN} {half_width:.2f}")
 
 
-def _difference(pair: Any) -> str:
-    return (f"{pair['difference']:+.1f} points (95 % interval over seeds {pair['difference_low']:+.1f} to "
-            f"{pair['difference_high']:+.1f}, p = {pair['p']:.2g})")
+def _difference(pair: Any, prefix: str) -> str:
+    low, high, p = (pair[f"{prefix}{name}"] for name in ("difference_low", "difference_high", "p_holm"))
+    return f"{pair[f'{prefix}difference']:+.1f} points ({low:+.1f} to {high:+.1f}; p {p:.2g} over seeds, Holm)"
 
 
-def _verdict(pair: Any) -> str:
-    return "worse" if pair["difference_high"] < 0 else "better" if pair["difference_low"] > 0 else "no difference shown"
-
-
-def _with_interval(settings: pd.DataFrame, setting: str) -> str:
-    return interval_text(settings.loc[setting, "accuracy"], settings.loc[setting, "accuracy_interval"])
+def _verdict(pair: Any, prefix: str) -> str:
+    low, high = pair[f"{prefix}difference_low"], pair[f"{prefix}difference_high"]
+    return "worse" if high < 0 else "better" if low > 0 else "no difference shown"
 
 
 def _level(value: Any) -> str:
@@ -313,20 +294,12 @@ def draw_search(table: pd.DataFrame) -> plt.Figure:
     return fig
 
 
-FIGURES = {
-    "study_protocol": (draw_protocol, "Real faces: what either protocol counts as right. Large dots: mean over seeds "
-                       "with 95 % interval; small dots: seeds."),
-    "study_norms": (draw_norms, "Real faces: correlation of four norms with known quality, by fault, over all faults, "
-                    "and on the demo faces. Dashed: about what AdaFace reports."),
-    "study_severity": (draw_severity, "Real faces: test accuracy against the severity of a fault. Bands: 95 % "
-                       "intervals over seeds; dashed: the published recipe."),
-    "study_search": (draw_search, "The search, on validation faces alone: means over the runs at each level (bars: "
-                     "standard errors), and how well the norm that drove the margin knew quality. Red: chosen."),
-}
+FIGURES = {"study_protocol": draw_protocol, "study_norms": draw_norms, "study_severity": draw_severity,
+           "study_search": draw_search}
 
 
 def write_summary(table: pd.DataFrame, folder: Path) -> None:
-    """Tables, figures (PDF and PNG) and `study.typ`, the paper's section, into `folder`, as far as the runs go."""
+    """Tables and figures (PDF and PNG) into `folder`, as far as the runs go."""
     apply_style()
     data = table["data"].iloc[0]
     written = {"data": data, "folder": folder}
@@ -341,31 +314,9 @@ def write_summary(table: pd.DataFrame, folder: Path) -> None:
         exports["study_search"] = effects(table).set_index("factor")
     for name, content in exports.items():
         save_table(content, name, runs=commits, **written)
-    drawn = {name: value for name, value in FIGURES.items() if searched or name != "study_search"}
-    for name, (draw, _) in drawn.items():
+    for name, draw in FIGURES.items():
+        if name == "study_search" and not searched:
+            continue
         fig = draw(table)
         save_figure(fig, name, runs=commits, **written)
         plt.close(fig)
-    section = paper_section(table, list(drawn))
-    write_text_atomically(folder / "study.typ", section)
-
-
-def paper_section(table: pd.DataFrame, figures: list[str]) -> str:
-    """The Typst section: what was run, the findings, and the figures."""
-    first = table[table["stage"] != "search"].iloc[0]
-    given = "" if first["pretrained"] == "none" else f"; ready-made were only {first['pretrained']}"
-    parts = [
-        f"Not RAF-DB: {first['train_faces'] + first['validation_faces']} training and {first['test_faces']:.0f} test "
-        f"photographs ({first['data']}). {len(table)} runs of "
-        f"the {first['preset']} model, {first['epochs']} epochs from random weights{given}. The numbers compare heads; "
-        "they are not to be compared with published accuracies.",
-        *(f"- {sentence}" for sentence in findings(table)),
-        *(_figure(name) for name in figures),
-    ]
-    wide = "#let wide(body) = place(auto, scope: \"parent\", float: true, body)"
-    return "\n\n".join([wide, *parts]) + "\n"
-
-
-def _figure(name: str) -> str:
-    text = f'#figure(image("{name}.pdf", width: 100%), caption: [{FIGURES[name][1]}])'
-    return text if name == "study_protocol" else f"#wide[{text}]"

@@ -20,6 +20,7 @@ from poster_ada.paper import notebooks
 from poster_ada.paper.ablation import SEEDS
 from poster_ada.paper.figures import NOTEBOOKS
 from poster_ada.paper.trainings import trainings_of
+from poster_ada.paper.typesetting import typeset
 from poster_ada.training.side_by_side import train_all
 
 PER_CLASS = {"train": 10, "test": 4}
@@ -123,7 +124,7 @@ def test_executed_notebooks_carry_no_machine_paths(workplace):
 
 @pytest.mark.slow
 def test_paper_is_typeset_from_the_results(workplace):
-    paper = notebooks.typeset(workplace / "figures")
+    paper = typeset(workplace / "figures")
     assert paper.read_bytes().startswith(b"%PDF") and paper.stat().st_size > 100_000
 
 
