@@ -28,7 +28,8 @@ def parser() -> CommandParser:
     p.add_argument("--epochs", type=int, help="epochs of every training (default: the preset's own schedules)")
     p.add_argument("--seeds", type=int, nargs="+", help="seeds of the ablation")
     p.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
-    p.add_argument("--only", nargs="+", metavar="NN", default=[], help="run these notebooks only, e.g. --only 03 05")
+    p.add_argument("--only", nargs="+", metavar="NN", default=[],
+                   help="run these notebooks only, e.g. --only 03 05 solutions")
     p.add_argument("--pdf-only", action="store_true", help="typeset from what is there")
     p.add_argument("--fast", action="store_true", help="smallest sizes: a check that everything runs")
     return p
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     """Command line."""
     args = parser().parse_args(argv)
     from poster_ada.data.datasets import open_dataset
-    from poster_ada.paper.figures import NOTEBOOKS
+    from poster_ada.paper.figures import NOTEBOOKS, SOLUTIONS
     from poster_ada.paper.notebooks import CHECKOUT, run_notebooks, write_times
     from poster_ada.paper.trainings import trainings_of
     from poster_ada.paper.typesetting import typeset
@@ -58,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         figures = figures / f"{slug(open_dataset(args.data, check=False).name)}-{args.preset}"
         notebooks = folder / figures / "notebooks"
         parameters["figures"] = str(figures)
-    chosen = [name for name in NOTEBOOKS if not args.only or name.startswith(tuple(args.only))]
+    there = NOTEBOOKS if parameters else (*NOTEBOOKS, SOLUTIONS)
+    chosen = [name for name in there if not args.only or name.startswith(tuple(args.only))]
     started = time.perf_counter()
     if not args.pdf_only:
         dataset = open_dataset(args.data, check=False)

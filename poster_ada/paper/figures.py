@@ -124,6 +124,7 @@ NOTEBOOKS = (
     "01_data_exploration", "02_backbone", "03_adaface_head", "04_training", "05_ablation", "06_gradcam_confusion",
     "07_your_own_pictures",
 )
+SOLUTIONS = "solutions"  # of their exercises; leaves no figures, speaks of the demo faces alone
 
 
 def draw_confusion(axis: Axes, matrix: np.ndarray, class_names: Sequence[str], difference: bool = False) -> None:

@@ -8,8 +8,8 @@ from poster_ada.data.layouts import Dataset
 from poster_ada.paper.ablation import FAST_ROWS, SEEDS, row_config, table_rows
 from poster_ada.training.recipe import TrainConfig, fit_recipe
 
-# that a notebook trains by themselves
-HEADS_OF = {"02": ("mlp",), "03": ("adaface",), "04": ("mlp", "adaface"), "06": ("mlp", "adaface")}
+BOTH = ("mlp", "adaface")
+HEADS_OF = {"02": ("mlp",), "03": ("adaface",), "04": BOTH, "06": BOTH, "solutions": BOTH}  # by how a name begins
 ABLATION = "05"
 
 
@@ -20,7 +20,7 @@ def trainings_of(
     """What these notebooks train with these parameters, each training once."""
     found: dict[TrainConfig, None] = {}
     for name in notebooks:
-        for head in HEADS_OF.get(name[:2], ()):
+        for head in (head for begins, heads in HEADS_OF.items() if name.startswith(begins) for head in heads):
             found[fit_recipe(dataset, preset, head=head, epochs=epochs)] = None
         if name.startswith(ABLATION):
             rows = [row for row in table_rows() if not fast or row.name in FAST_ROWS]

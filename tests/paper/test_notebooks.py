@@ -18,7 +18,7 @@ from poster_ada.data.datasets import open_dataset
 from poster_ada.expressions import RAFDB_CLASSES
 from poster_ada.paper import notebooks
 from poster_ada.paper.ablation import SEEDS
-from poster_ada.paper.figures import NOTEBOOKS
+from poster_ada.paper.figures import NOTEBOOKS, SOLUTIONS
 from poster_ada.paper.trainings import trainings_of
 from poster_ada.paper.typesetting import typeset
 from poster_ada.training.side_by_side import train_all
@@ -126,6 +126,21 @@ def test_executed_notebooks_carry_no_machine_paths(workplace):
 def test_paper_is_typeset_from_the_results(workplace):
     paper = typeset(workplace / "figures")
     assert paper.read_bytes().startswith(b"%PDF") and paper.stat().st_size > 100_000
+
+
+def test_every_exercise_has_a_solution_that_ran():
+    folder = notebooks.CHECKOUT / "notebooks"
+    solved = nbformat.read(folder / f"{SOLUTIONS}.ipynb", as_version=4)
+    assert all(cell.execution_count and not any(output.output_type == "error" for output in cell.outputs)
+               for cell in solved.cells if cell.cell_type == "code")
+    text = "\n".join(cell.source for cell in solved.cells if cell.cell_type == "markdown")
+    sections = dict(re.findall(r"^## Notebook (\d\d)$(.*?)(?=^## Notebook|\Z)", text, re.MULTILINE | re.DOTALL))
+    assert list(sections) == [name[:2] for name in NOTEBOOKS]
+    for name in NOTEBOOKS:
+        asked = "\n".join(cell.source for cell in nbformat.read(folder / f"{name}.ipynb", as_version=4).cells
+                          if cell.cell_type == "markdown").partition("## Exercises")[2]
+        numbers = re.findall(r"^(\d)\. ", asked, re.MULTILINE)
+        assert numbers == ["1", "2", "3"] == re.findall(r"^### (\d)\. ", sections[name[:2]], re.MULTILINE), name
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
