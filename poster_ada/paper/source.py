@@ -1,0 +1,14 @@
+"""The code behind an equation, as a notebook shows it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from IPython.display import Code, display
+
+
+def show_source(*objects: Any) -> None:
+    """Show the source of functions or classes, highlighted."""
+    for each in objects:
+        display(Code(inspect.getsource(each), language="python"))
