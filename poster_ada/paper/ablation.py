@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from scipy.stats import t as student_t
 from scipy.stats import ttest_1samp
 
 from poster_ada.data.layouts import Dataset
+from poster_ada.evaluation.hierarchical import holm
 from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import read_predictions, write_predictions
@@ -25,6 +26,8 @@ from poster_ada.training.side_by_side import train_all
 REPORTED_VARIANTS = {None: {}, "mlp_feature": VARIANTS["mlp"], "augmentation": VARIANTS["da"],
                      "image_feature_norm": VARIANTS["irf"]}
 SEEDS = (1, 2, 3)
+# The measures of a comparison, and how the columns of each begin.
+COMPARED = {"label_margin": "label_margin_", "margin_free": "", "macro_f1": "macro_f1_"}
 FAST_ROWS = ("POSTER-s", "POSTER-Ada-s, m = 0.4")  # for a check that everything runs
 # `nano` cannot be small, base and large; its sizes differ in depth alone.
 NANO_DEPTHS = {"small": 1, "base": 2, "large": 3}
@@ -81,7 +84,7 @@ def run_ablation(
     """Train (or take from `runs/`) every row with every seed, side by side; yields the results in that order.
 
     A result has `row`, `size`, `head`, `seed`, `run`; `margin_free` and `label_margin` accuracy and `macro_f1` in
-    percent; and `right`, bool (N,), whether each test face is classified rightly, margin-free.
+    percent.
     """
     pairs = [(row, seed) for row in rows for seed in seeds]
     runs = train_all([row_config(row, dataset, preset, seed, epochs) for row, seed in pairs], dataset, device)
@@ -95,7 +98,6 @@ def run_ablation(
             "margin_free": 100 * scores["accuracy"],
             "label_margin": 100 * compute_metrics(flawed, intervals=False)["accuracy"],
             "macro_f1": 100 * scores["macro_f1"],
-            "right": (free["label"] == free["prediction"]).to_numpy(),
         }
 
 
@@ -107,18 +109,41 @@ def seed_interval(values: Sequence[float]) -> float:
 
 
 def paired_test(differences: Sequence[float]) -> dict[str, float]:
-    """Paired t-test: `difference` (the mean), its 95 % interval `difference_low`, `difference_high`, and `p`."""
+    """Paired t-test: `difference` (the mean), its 95 % interval `difference_low`, `difference_high`, and `p`; these
+    three are NaN for a single pair."""
+    if len(differences) < 2:
+        return {"difference": float(np.mean(differences))} | dict.fromkeys(
+            ("difference_low", "difference_high", "p"), float("nan"))
     test = ttest_1samp(differences, 0.0)
     low, high = test.confidence_interval(0.95)
     return {"difference": float(np.mean(differences)), "difference_low": float(low), "difference_high": float(high),
             "p": float(test.pvalue)}
 
 
-def summarise(results: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
-    """One line per row of the table, in percent: both protocols with intervals over seeds, and a paired test.
+def paired_over_seeds(ours: pd.DataFrame, theirs: pd.DataFrame, measures: Mapping[str, str]) -> dict[str, float]:
+    """`paired_test` of each measure, ours less theirs, over the seeds that both have.
 
-    `difference` is the margin-free accuracy minus that of the MLP head of the same size. Its interval and `p` are a
-    paired t-test over the test faces, each counted by the share of seeds that classify it rightly.
+    Args:
+        ours, theirs: one row per seed, with the columns `seed` and those of the measures.
+        measures: column -> what is put before the test's names, such as "macro_f1_" for `macro_f1_difference`.
+    """
+    ours, theirs = (table.set_index("seed") for table in (ours, theirs))
+    seeds = ours.index.intersection(theirs.index)
+    return {f"{prefix}{name}": value for column, prefix in measures.items()
+            for name, value in paired_test((ours[column] - theirs[column]).loc[seeds].to_numpy()).items()}
+
+
+def mlp_of(results: pd.DataFrame, size: str) -> pd.DataFrame:
+    """The results of the MLP head of this size, one per seed."""
+    return results[(results["head"] == "mlp") & (results["size"] == size)]
+
+
+def summarise(results: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
+    """One line per row of the table, in percent: both protocols with intervals over seeds, and paired tests.
+
+    For each margin head, `difference` is the margin-free accuracy less that of the MLP head of the same size,
+    `label_margin_difference` the label-margin count less it, `macro_f1_difference` the same of macro F1. All intervals
+    and p-values are paired over seeds. `p_holm` and `macro_f1_p_holm` are corrected for the table's margin heads.
     """
     lines = []
     for row in rows:
@@ -126,9 +151,21 @@ def summarise(results: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
         line = {"model": row.name, "size": own["size"].iloc[0], "reported on RAF-DB": row.reported, "seeds": len(own)}
         for column in ("label_margin", "margin_free", "macro_f1"):
             line |= {column: own[column].mean(), f"{column}_interval": seed_interval(own[column])}
-        mlp = results[(results["head"] == "mlp") & (results["size"] == line["size"])]
+        mlp = mlp_of(results, own["size"].iloc[0])
         if row.head != "mlp" and len(mlp):
-            gap = 100 * (np.mean(own["right"].tolist(), axis=0) - np.mean(mlp["right"].tolist(), axis=0))
-            line |= paired_test(gap)
+            line |= paired_over_seeds(own, mlp, COMPARED)
         lines.append(line)
-    return pd.DataFrame(lines)
+    table = pd.DataFrame(lines)
+    for prefix in ("", "macro_f1_"):
+        if f"{prefix}p" in table:
+            table.insert(table.columns.get_loc(f"{prefix}p") + 1, f"{prefix}p_holm", holm(table[f"{prefix}p"]))
+    return table.drop(columns="label_margin_p", errors="ignore")
+
+
+def gaps_by_seed(results: pd.DataFrame) -> pd.DataFrame:
+    """One line per seed: the mean over all margin heads of their gap to the MLP head of the same size, in points, of
+    the `label_margin` count, the `margin_free` accuracy and `macro_f1`."""
+    margin = results[results["head"] != "mlp"]
+    mlp = results[results["head"] == "mlp"].set_index(["size", "seed"])[list(COMPARED)]
+    theirs = mlp.reindex(pd.MultiIndex.from_frame(margin[["size", "seed"]])).set_axis(margin.index)
+    return (margin[list(COMPARED)] - theirs).groupby(margin["seed"]).mean()

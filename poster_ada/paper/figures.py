@@ -169,3 +169,10 @@ def show_faces(axes: np.ndarray, images: Any, titles: Sequence[str] | None = Non
 def interval_text(mean: float, half_width: float) -> str:
     """`91.2 +- 0.4`, in the style of the tables; without the half width where it is not known."""
     return f"{mean:.1f}" if np.isnan(half_width) else f"{mean:.1f} \N{PLUS-MINUS SIGN} {half_width:.1f}"
+
+
+def difference_text(difference: float, low: float, high: float) -> str:
+    """`-4.0 (-6.3 to -1.7)`; without the interval where it is not known, nothing where the difference is not."""
+    if np.isnan(difference):
+        return ""
+    return f"{difference:+.1f}" + ("" if np.isnan(low) else f" ({low:+.1f} to {high:+.1f})")

@@ -13,8 +13,8 @@ from poster_ada.checkpoints.create import create_model
 from poster_ada.explain.attention import attention_maps, attention_weights
 from poster_ada.explain.gradcam import STREAMS, grad_cam, heat_shares, random_heat, region_masks
 from poster_ada.expressions import RAFDB_CLASSES
-from poster_ada.paper.ablation import seed_interval, summarise, table_rows
-from poster_ada.paper.figures import apply_style, draw_confusion, save_figure, save_table
+from poster_ada.paper.ablation import gaps_by_seed, seed_interval, summarise, table_rows
+from poster_ada.paper.figures import apply_style, difference_text, draw_confusion, save_figure, save_table
 from poster_ada.paper.reported import published_log, reported_results
 
 
@@ -104,21 +104,46 @@ def test_random_heat_is_coarse_and_reproducible():
     assert np.abs(np.diff(heat, axis=2)).max() < 0.2
 
 
-def test_ablation_summary():
-    rows = [row for row in table_rows() if row.name in ("POSTER-s", "POSTER-Ada-s, m = 0.4")]
-    right = {"POSTER-s": [1, 1, 1, 0], "POSTER-Ada-s, m = 0.4": [1, 0, 1, 0]}
-    results = pd.DataFrame([
-        {"row": row.name, "size": "nano, depth 1", "head": row.head, "seed": seed, "run": "r",
-         "margin_free": 25.0 * sum(right[row.name]) + seed, "label_margin": 40.0, "macro_f1": 50.0,
-         "right": np.array(right[row.name], bool)}
-        for row in rows for seed in (1, 2)
-    ])
-    table = summarise(results, rows).set_index("model")
+def made_results(names):
+    """Two seeds of these rows: MLP 90 and 92, margin heads 3 and 1 points below it, in macro F1 10 and 10.5."""
+    rows = [row for row in table_rows() if row.name in names]
+    results = []
+    for row in rows:
+        for seed in (1, 2):
+            free = 88.0 + 2 * seed - (row.head != "mlp") * (5 - 2 * seed)
+            results.append({"row": row.name, "size": "nano, depth 1", "head": row.head, "seed": seed, "run": "r",
+                            "margin_free": free, "label_margin": free if row.head == "mlp" else 40.0,
+                            "macro_f1": 70.0 - (row.head != "mlp") * (9.5 + 0.5 * seed)})
+    return rows, pd.DataFrame(results)
+
+
+def test_ablation_summary_is_paired_over_seeds_and_corrected():
+    names = ("POSTER-s", "POSTER-Ada-s, m = 0.4", "POSTER-Ada-s, m = 0.75")
+    rows, results = made_results(names)
+    table = summarise(results.iloc[::-1], rows).set_index("model")  # pairs by seed, not by place
     ada = table.loc["POSTER-Ada-s, m = 0.4"]
-    assert ada["difference"] == pytest.approx(-25.0) and ada["difference_low"] < -25 < ada["difference_high"]
-    assert ada["reported on RAF-DB"] == 88.30 and np.isnan(table.loc["POSTER-s", "difference"])
-    assert ada["margin_free_interval"] == pytest.approx(12.706 * 0.5, abs=1e-3)  # t(0.975, 1) * standard error
+    half = 12.706 * 1.0  # t(0.975, 1) times the standard error of -3 and -1
+    assert [ada["difference"], ada["difference_low"], ada["difference_high"]] == pytest.approx(
+        [-2.0, -2.0 - half, -2.0 + half], abs=1e-3)
+    assert ada["label_margin_difference"] == -51.0 and ada["macro_f1_difference"] == pytest.approx(-10.25)
+    assert ada["macro_f1_p_holm"] == pytest.approx(2 * ada["macro_f1_p"]) and ada["macro_f1_p"] < 0.05
+    assert ada["reported on RAF-DB"] == 88.30 and np.isnan(table.loc["POSTER-s", ["difference", "p_holm"]]).all()
+    assert ada["margin_free_interval"] == pytest.approx(12.706 * 2.0, abs=1e-3)  # of 87 and 91
+    gaps = gaps_by_seed(results)
+    assert gaps.loc[1].tolist() == [-50.0, -3.0, -10.0] and gaps.loc[2].tolist() == [-52.0, -1.0, -10.5]
+
+
+def test_one_seed_has_no_interval():
+    rows, results = made_results(("POSTER-s", "POSTER-Ada-s, m = 0.4"))
+    ada = summarise(results[results["seed"] == 1], rows).set_index("model").loc["POSTER-Ada-s, m = 0.4"]
+    assert ada["difference"] == -3.0 and np.isnan(ada[["difference_low", "p", "p_holm"]].astype(float)).all()
     assert np.isnan(seed_interval([1.0]))
+
+
+def test_a_difference_is_told_with_its_interval_as_far_as_it_is_known():
+    nan = float("nan")
+    assert difference_text(-4.0, -6.31, -1.66) == "-4.0 (-6.3 to -1.7)"
+    assert difference_text(0.04, nan, nan) == "+0.0" and difference_text(nan, nan, nan) == ""
 
 
 def test_reported_numbers():
