@@ -164,13 +164,14 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any], folder: Pat
 
 def clean(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """A copy without this machine's traces: absolute paths, progress bars, stderr, what cells tagged `live` printed,
-    and widgets, which are nothing without the kernel that made them."""
+    widgets, which are nothing without the kernel that made them; and what is another with every run: addresses in
+    memory, and the names that pandas draws for its tables."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    for cell in notebook.cells:
+    for place, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags", [])
         cell.metadata = {"tags": tags} if tags else {}
         if cell.cell_type != "code":
@@ -179,12 +180,13 @@ def clean(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNod
             output.output_type == "stream" and ("live" in tags or output.name == "stderr" or "\r" in output.text)
             or WIDGET in output.get("data", {})
         )]
-        for output in cell.outputs:
+        for number, output in enumerate(cell.outputs):
             if output.output_type == "stream":
                 output.text = without_paths(output.text, folder)
             for kind, content in output.get("data", {}).items():
                 if kind.startswith("text/") and isinstance(content, str):
-                    output.data[kind] = without_paths(content, folder)
+                    named = re.sub(r"\bT_[0-9a-f]{5}(?=_|\b)", f"T_{place}_{number}", without_paths(content, folder))
+                    output.data[kind] = re.sub(r" at 0x[0-9a-f]+", "", named)
     return notebook
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from IPython.display import Code, display
+from IPython.display import Markdown, display
 
 
 def show_source(*objects: Any) -> None:
     """Show the source of functions or classes, highlighted."""
     for each in objects:
-        display(Code(inspect.getsource(each), language="python"))
+        display(Markdown(f"```python\n{inspect.getsource(each)}```"))  # Code would bring its own style sheet each time

@@ -205,6 +205,20 @@ def test_cleaning_removes_paths_bars_and_live_output(tmp_path):
     assert cleaned.cells[1].outputs == cleaned.cells[2].outputs == []
 
 
+def test_cleaning_leaves_nothing_that_every_run_has_anew(tmp_path):
+    styled = pd.DataFrame({"a": [1, 2]}).style
+    cells = [nbformat.v4.new_code_cell("", outputs=[nbformat.v4.new_output("execute_result", {
+        "text/plain": repr(table), "text/html": table.to_html()}) for table in (styled, styled)]) for _ in range(2)]
+    other = pd.DataFrame({"a": [1, 2]}).style
+    again = [nbformat.v4.new_code_cell("", id=cell.id, outputs=[nbformat.v4.new_output("execute_result", {
+        "text/plain": repr(other), "text/html": other.to_html()}) for _ in range(2)]) for cell in cells]
+    first, second = (notebooks.clean(nbformat.v4.new_notebook(cells=each), tmp_path) for each in (cells, again))
+    assert first == second
+    names = [set(re.findall(r'id="(T_\d+_\d+)_row0', output.data["text/html"]))
+             for cell in first.cells for output in cell.outputs]
+    assert len(set.union(*names)) == len(names)  # each table keeps a name of its own
+
+
 @pytest.mark.slow
 def test_class_names_of_the_test_set_are_rafdbs(workplace):
     table = (workplace / "figures" / "01_data_exploration_classes.csv").read_text()
