@@ -140,8 +140,9 @@ class FromFaces(FromPixels):
     """The same for pictures: uint8 (B, H, W, 3) RGB to logits."""
 
     def forward(self, faces: Tensor) -> Tensor:
-        side = self.transform.image_size
-        pixels = F.interpolate(faces.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True)
+        side, pixels = self.transform.image_size, faces.permute(0, 3, 1, 2).float()
+        for size in ((faces.shape[1], side), (side, side)):  # rows, then columns, on 8 bits each, as Pillow does
+            pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True).round().clamp(0, 255)
         return super().forward(pixels)
 
 
@@ -199,8 +200,8 @@ def with_resize(ov: Any, converted: Any) -> Any:
     pictures = steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     pictures.set_spatial_dynamic_shape()
     steps.input().model().set_layout(ov.Layout("NCHW"))
-    steps.input().preprocess().convert_element_type(ov.Type.f32).resize(
-        preprocess.ResizeAlgorithm.RESIZE_BILINEAR_PILLOW)
+    steps.input().preprocess().resize(preprocess.ResizeAlgorithm.RESIZE_BILINEAR_PILLOW).convert_element_type(
+        ov.Type.f32)  # resized first, so that each of its two passes is rounded to 8 bits, as in Pillow
     return steps.build()
 
 
