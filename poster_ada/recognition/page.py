@@ -69,7 +69,7 @@ def answer(recognizer: Recognizer, path: str | None) -> tuple[Image.Image | None
     except ModuleNotFoundError:  # grad-cam belongs to another extra
         heat = None
     whole = recognizer.crop == "auto" and taken_whole(faces).any()
-    return picture, "<p>No face was found; the picture was taken whole.</p>" * whole + bars(faces), heat
+    return picture, ("<p>No face was found; the picture was taken whole.</p>" if whole else "") + bars(faces), heat
 
 
 def blocks(recognizer: Recognizer, manners: str) -> gr.Blocks:
