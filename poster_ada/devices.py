@@ -32,7 +32,7 @@ def choose_device(device: str | torch.device = "auto", gpu: str | None = None) -
         gpu: as on the command line; the n-th device that CUDA shows to this process.
 
     Raises:
-        InputError: there is no such GPU.
+        InputError: there is no such GPU, or no such kind of device.
     """
     numbers = gpu_numbers(gpu) if gpu else []
     import torch
@@ -42,7 +42,10 @@ def choose_device(device: str | torch.device = "auto", gpu: str | None = None) -
             print(f"--gpu {gpu}: torch sees no GPU here; using the CPU.", file=sys.stderr)
         return torch.device("cpu")
     if device not in DEVICES:
-        return torch.device(device)
+        try:
+            return torch.device(device)
+        except RuntimeError:
+            raise InputError(f"device {device!r} is unknown; choose one of {', '.join(DEVICES)}.") from None
     if not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no GPU here; leave it out to use the CPU.")
     count, first = torch.cuda.device_count(), numbers[0] if numbers else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -14,7 +15,8 @@ EXTRAS = dict.fromkeys(
     ("matplotlib", "seaborn", "nbformat", "papermill", "typst", "pytorch_grad_cam"), "notebooks") | {"gradio": "app"}
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # to this user, or to writing
-UNWRITABLE = (*CLOSED, errno.EEXIST, errno.ENOTDIR)  # a folder that cannot be made or written into
+# A folder that cannot be made or written into.
+UNWRITABLE = (*CLOSED, errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG)
 
 
 class InputError(ValueError):
@@ -30,8 +32,8 @@ class Main(Protocol):
 def command(main: Callable[[Sequence[str] | None], int | None]) -> Main:
     """Make `main(argv)` a command: mendable errors become one line on stderr and a non-zero exit status.
 
-    Status 2 is bad input or a file that is closed to the user, 74 a full disk, 130 Ctrl-C; anything else is a bug and
-    keeps its traceback.
+    Status 2 is bad input or a file that is closed to the user, 74 a full disk, 130 Ctrl-C, 1 output that nobody reads
+    any more; anything else is a bug and keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -52,6 +54,9 @@ def command(main: Callable[[Sequence[str] | None], int | None]) -> Main:
         except KeyboardInterrupt:
             print("\nstopped by Ctrl-C; everything saved so far is intact.", file=sys.stderr)
             sys.exit(130)
+        except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes there at the exit
+            sys.exit(1)
         except OSError as error:
             if error.errno in CLOSED and error.filename:
                 print(f"error: {error.filename} cannot be opened or written ({error.strerror}); change its permissions "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from poster_ada.errors import UNWRITABLE, InputError, command
 from poster_ada.files import write_atomically
 from poster_ada.flags import CommandParser
 from poster_ada.model.precision import PRECISIONS
+from poster_ada.recognition.cache import cached_detector
 from poster_ada.recognition.manners import MANNERS
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 TABLE = "predictions.csv"
 SHOWN_ROWS = 20
 COPIES = (".jpg", ".png", ".mp4", "-explained.png")  # what a file's annotated copies end in
+LONGEST_STEM = 220  # bytes; a file name may have 255, and numbers and endings come behind it
 JPEG_SIDE = 65_500  # pixels, the most that a JPEG file has
 
 
@@ -36,9 +39,10 @@ def parser() -> CommandParser:
     p = CommandParser(
         "predict", description="Find the faces in pictures and videos, align them as the checkpoint expects, and name "
         f"their expressions. Writes {TABLE} and annotated copies. {MANNERS}",
-        epilog="Faces are found by the YuNet detector (232 kB, MIT), downloaded at first use into the user's cache "
-        "folder for poster-ada; where there is no network: python -m poster_ada.download detector elsewhere, and "
-        "--detector FILE here. Example: python -m poster_ada.predict photo.jpg holiday/ --out out")
+        epilog="Faces are found by the YuNet detector (232 kB, MIT), downloaded at first use "
+        f"to {cached_detector()}; where there is no network: python -m poster_ada.download detector elsewhere, which "
+        "prints the file's place, and --detector FILE here. Example: python -m poster_ada.predict photo.jpg holiday/ "
+        "--out out")
     p.add_argument("sources", nargs="*", metavar="SOURCE", help="pictures, folders (searched to any depth), patterns "
                    "('*.jpg') or videos")
     p.add_argument("-c", "--checkpoint", default=next(iter(SHIPPED)), metavar="FILE", help=".safetensors or .pth, or "
@@ -69,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError("no picture was named; give pictures, folders or a video, or --webcam.")
     if args.sources and args.webcam is not None:
         raise InputError("--webcam takes no pictures beside it; leave out one of them.")
+    if args.webcam is not None and args.webcam < 0:
+        raise InputError(f"--webcam is {args.webcam}; cameras are counted from 0.")
     if args.min_score is not None and not 0 <= args.min_score <= 1:
         raise InputError(f"--min-score is {args.min_score}; it must lie in 0..1.")
     from poster_ada.recognition.sources import files_of
@@ -146,8 +152,7 @@ def recognise(recognizer: Recognizer, files: list[Path], out: Path, table: TextI
     import pandas as pd
     from tqdm import tqdm
 
-    from poster_ada.data.pictures import decode
-    from poster_ada.recognition.recognizer import POINTS
+    from poster_ada.recognition.recognizer import POINTS, as_array, taken_whole
     from poster_ada.recognition.sources import is_video
     from poster_ada.recognition.video import PROGRESS_AFTER, recognise_video
 
@@ -156,12 +161,13 @@ def recognise(recognizer: Recognizer, files: list[Path], out: Path, table: TextI
     with tqdm(files, unit="file", desc="recognising", disable=quiet or len(files) == 1, delay=PROGRESS_AFTER,
               leave=False) as bar:
         for path in bar:
+            name = str(path).encode(errors="backslashreplace").decode()  # bytes that are no text have names, too
             try:
                 if is_video(path):
                     copy = None if args.no_pictures else (out / names[path]).with_suffix(".mp4")
                     frames = []
                     for rows in recognise_video(recognizer, path, copy, quiet):
-                        rows["file"] = str(path)
+                        rows["file"] = name
                         write_rows(rows.drop(columns=[*POINTS]), table, args.json)
                         frames.append(rows)
                     whole = pd.concat(frames, ignore_index=True)
@@ -169,8 +175,8 @@ def recognise(recognizer: Recognizer, files: list[Path], out: Path, table: TextI
                         plot_beside(whole, copy.with_suffix(".png"))
                     shown.append(whole.groupby("track").head(1))
                 else:
-                    image = decode(path)
-                    rows = recognizer(image).assign(file=str(path))
+                    image = as_array(path)
+                    rows = recognizer(image).assign(file=name)
                     if timed:  # one table has one header
                         rows.insert(1, "time", None)
                         rows.insert(2, "track", None)
@@ -181,7 +187,10 @@ def recognise(recognizer: Recognizer, files: list[Path], out: Path, table: TextI
                 broken += 1
                 tqdm.write(f"error: {error}", file=sys.stderr)
     if shown and not quiet and not args.json:
-        print(short_table(pd.concat(shown, ignore_index=True), len(files)))
+        rows = pd.concat(shown, ignore_index=True)
+        print(short_table(rows, len(files)))
+        if args.crop == "auto" and (whole := rows.loc[taken_whole(rows), "file"].nunique()):
+            print(f"{whole} taken whole: no face was found, and hardly larger than a face crop.")
         print(f"Everything is in {out}.")
     return 1 if broken else 0
 
@@ -210,13 +219,20 @@ def annotated_names(files: Sequence[Path]) -> dict[Path, str]:
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in files:
-        number, name = 1, path.stem
+        number, stem = 1, shortened(path.stem)
+        name = stem
         while name.lower() in taken:
             number += 1
-            name = f"{path.stem}-{number}"
+            name = f"{stem}-{number}"
         taken.add(name.lower())
         names[path] = f"{name}.jpg"
     return names
+
+
+def shortened(stem: str) -> str:
+    """The beginning of a name that is too long for an ending behind it."""
+    whole = os.fsencode(stem)
+    return stem if len(whole) <= LONGEST_STEM else whole[:LONGEST_STEM].decode("utf-8", "ignore")
 
 
 def save_pictures(recognizer: Recognizer, image: np.ndarray, rows: pd.DataFrame, copy: Path, args: Namespace) -> None:

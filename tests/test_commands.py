@@ -114,3 +114,14 @@ print("loaded:", *(name for name in ("torchvision", "torch._dynamo", "sklearn", 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False,
                           **child_process())
     assert done.returncode == 0 and done.stdout.rstrip().endswith("loaded:"), done.stdout[-300:] + done.stderr
+
+
+def test_output_that_nobody_reads_any_more_ends_a_command_in_silence():
+    talking = ("import sys\nfrom poster_ada.errors import command\n"
+               "command(lambda argv: [print('x' * 1000, flush=True) for _ in sys.stdin])([])")
+    child = subprocess.Popen([sys.executable, "-c", talking], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, **child_process())
+    child.stdout.close()
+    child.stdin.write(b"again\n" * 200)
+    child.stdin.close()
+    assert child.stderr.read() == b"" and child.wait() == 1

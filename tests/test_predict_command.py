@@ -22,6 +22,7 @@ import poster_ada.predict as predict
 from poster_ada.checkpoints.create import create_model
 from poster_ada.checkpoints.own import save_checkpoint
 from poster_ada.recognition.recognizer import Recognizer
+from poster_ada.recognition.video import frames_of
 
 BOX = (30, 20, 60, 70)
 
@@ -109,6 +110,7 @@ BAD = {
     "text.jpg": (lambda path: path.write_text("hello", encoding="utf-8"), "text.jpg is not a picture"),
     "empty.mp4": (lambda path: path.touch(), "empty.mp4 is not a video that can be read here"),
     "text.mp4": (lambda path: path.write_text("hello", encoding="utf-8"), "text.mp4 is not a video"),
+    "IMG_1.HEIC": (lambda path: path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(99)), "is a HEIC picture, which is not"),
 }
 
 
@@ -140,6 +142,48 @@ def test_what_cannot_be_read_is_one_sentence(run, tmp_path, name):
     assert code == 1 and err.count("\n") == 1 and sentence in err and table is None
 
 
+LONG_NAMES = ("사" * 83 + ".png", "a" * 251 + ".png", "a" * 250 + "b.png")
+
+
+def test_names_as_long_as_they_may_be_have_copies(run, tmp_path):
+    for name in LONG_NAMES:
+        Image.fromarray(noise()).save(tmp_path / name)
+    code, table, _, err = run(tmp_path)
+    assert (code, err) == (0, "") and len(table) == len(list((tmp_path / "out").glob("*.jpg"))) == len(LONG_NAMES)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text here")
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_name_that_is_no_text_is_recognised(run, tmp_path, words):
+    Image.fromarray(noise()).save(tmp_path / "photo.png")
+    (tmp_path / "photo.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    code, table, _, err = run(tmp_path, *words)
+    assert (code, err) == (0, "") and table["file"].item().endswith("\\udcff.png")
+
+
+def test_a_picture_that_goes_away_meanwhile_is_named_and_the_rest_goes_on(run, tmp_path, monkeypatch):
+    for number in range(3):
+        Image.fromarray(noise(seed=number)).save(tmp_path / f"{number}.png")
+    recognise = Recognizer.__call__
+
+    def removing(self, picture):
+        (tmp_path / "1.png").unlink(missing_ok=True)
+        return recognise(self, picture)
+
+    monkeypatch.setattr(Recognizer, "__call__", removing)
+    code, table, _, err = run(tmp_path)
+    assert code == 1 and len(table) == 2 and err.count("\n") == 1 and "there is no picture" in err and "1.png" in err
+
+
+def test_a_picture_taken_whole_is_said_to_be(run, tmp_path, monkeypatch):
+    Image.fromarray(noise(60, 60)).save(tmp_path / "crop.png")
+    _, _, out, _ = run(tmp_path / "crop.png")
+    assert "taken whole" not in out
+    monkeypatch.setattr("poster_ada.recognition.recognizer.FaceDetector", lambda *_: Scripted())
+    _, table, out, _ = run(tmp_path / "crop.png")
+    assert table["width"].item() == 60 and "1 taken whole: no face was found" in out
+
+
 def test_one_pixel_is_no_face(run, tmp_path, monkeypatch):
     Image.fromarray(noise(1, 1)).save(tmp_path / "dot.png")
     monkeypatch.setattr("poster_ada.recognition.recognizer.FaceDetector", lambda *_: Scripted())
@@ -151,6 +195,7 @@ def test_one_pixel_is_no_face(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize("words, sentence", [
     ([], "no picture was named"), (["photo.png", "--webcam"], "--webcam takes no pictures"),
     (["gone.jpg"], "there is no picture, folder or video gone.jpg"),
+    (["--webcam", "-1"], "--webcam is -1; cameras are counted from 0"),
     (["."], "holds no picture and no video"), (["photo.png", "--min-score", "7"], "--min-score is 7.0"),
 ])
 def test_wrong_words_are_one_sentence(run, tmp_path, monkeypatch, words, sentence):
@@ -296,6 +341,32 @@ def test_a_video_has_a_row_a_frame_a_copy_and_a_plot(run, video, tmp_path):
     assert Image.open(tmp_path / "out" / "clip.png").width > 500
 
 
+def test_frames_of_a_video_have_the_times_that_it_says(tmp_path):
+    """Eight frames of 20 a second, then four of 5: the durations in an MP4's table (stts) are set by hand."""
+    path = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (160, 120))
+    for number in range(12):
+        writer.write(noise(seed=number))
+    writer.release()
+    content = path.read_bytes()
+    place = content.index(b"stts") + 8
+    entries, count, step = struct.unpack(">III", content[place:place + 12])
+    assert (entries, count) == (1, 12)
+    several = b"stts" + struct.pack(">IIIIII", 0, 2, 8, step // 2, 4, 2 * step)
+    path.write_bytes(with_longer_box(content, place - 8, several, 8))
+    times = [time for time, _ in frames_of(path)]
+    assert times == pytest.approx([*(number / 20 for number in range(9)), 0.6, 0.8, 1.0])
+
+
+def with_longer_box(content, place, body, more):
+    """An MP4 whose box at `place` (of its name) has another body, so many bytes longer, in boxes of corrected sizes."""
+    content = bytearray(content)
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):
+        at = content.index(name) - 4
+        content[at:at + 4] = struct.pack(">I", struct.unpack(">I", content[at:at + 4])[0] + more)
+    return bytes(content[:place] + body + content[place + len(body) - more:])
+
+
 def test_a_video_cut_short_gives_the_frames_it_has_or_says_so(run, video):
     content = video.read_bytes()
     assert struct.unpack(">I", content[:4])[0] < len(content)
@@ -331,7 +402,8 @@ def test_a_copy_of_a_video_that_cannot_be_written_is_one_sentence(run, video, tm
     (tmp_path / "out" / "clip.mp4").rmdir()
     monkeypatch.setattr("poster_ada.recognition.video.length_of", lambda path: (7 if "out" in str(path) else 12, 10.0))
     code, table, _, err = run(video)
-    assert code == 1 and len(table) == 12 and "holds 7 of 12 frames" in err
+    assert code == 1 and len(table) == 12 and "held 7 of 12 frames" in err
+    assert not (tmp_path / "out" / "clip.mp4").exists()
 
 
 def test_without_matplotlib_a_video_has_no_plot_and_the_rest_goes_on(run, video, tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ from poster_ada.data.splits import FaceSplit
 from poster_ada.data.transforms import EvaluationTransform
 from poster_ada.errors import InputError
 from poster_ada.model.config import PosterConfig
-from poster_ada.model.poster import Poster
+from poster_ada.model.poster import FaceTemplate, Poster
 
 REQUEST = 32  # images per request; more take more memory
 CALIBRATION_FACES = 300
@@ -61,6 +61,7 @@ class ExportedPoster:
     config: PosterConfig
     precision: str
     raw: bool
+    face_template: FaceTemplate | None  # where the model expects a face's five points, as shares of the side
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
@@ -90,7 +91,8 @@ class ExportedPoster:
             raise InputError(f"{path} was not written by python -m poster_ada.export.")
         values = json.loads(metadata)
         self.config, self.precision = PosterConfig.from_dict(values["config"]), values["precision"]
-        self.raw = values.get("raw", False)
+        self.raw, template = values.get("raw", False), values.get("face_template")
+        self.face_template = tuple(map(tuple, template)) if template else None
 
     def _open_openvino(self, path: Path) -> Callable[[np.ndarray], np.ndarray]:
         ov = require("openvino")
@@ -140,8 +142,10 @@ class FromFaces(FromPixels):
     """The same for pictures: uint8 (B, H, W, 3) RGB to logits."""
 
     def forward(self, faces: Tensor) -> Tensor:
-        side = self.transform.image_size
-        pixels = F.interpolate(faces.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True)
+        side, pixels = self.transform.image_size, faces.permute(0, 3, 1, 2).float()
+        for size in ((faces.shape[1], side), (side, side)):  # rows, then columns, on 8 bits each, as Pillow does
+            pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+            pixels = (pixels + 0.5).floor().clamp(0, 255)
         return super().forward(pixels)
 
 
@@ -172,7 +176,8 @@ def export(
     if precision == "int8" and raw:
         raise InputError("int8 is written for normalised images alone; leave out --raw, or choose another --precision.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = json.dumps({"config": model.config.to_dict(), "precision": precision, "raw": raw})
+    metadata = json.dumps({"config": model.config.to_dict(), "precision": precision, "raw": raw,
+                           "face_template": model.face_template})
     require("onnxscript")
     program: Any = torch.onnx.export(captured(model, raw, kind), dynamo=True, external_data=False, verbose=False)
     if kind == "onnx":
@@ -199,8 +204,8 @@ def with_resize(ov: Any, converted: Any) -> Any:
     pictures = steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     pictures.set_spatial_dynamic_shape()
     steps.input().model().set_layout(ov.Layout("NCHW"))
-    steps.input().preprocess().convert_element_type(ov.Type.f32).resize(
-        preprocess.ResizeAlgorithm.RESIZE_BILINEAR_PILLOW)
+    steps.input().preprocess().resize(preprocess.ResizeAlgorithm.RESIZE_BILINEAR_PILLOW).convert_element_type(
+        ov.Type.f32)  # resized first, so that each of its two passes is rounded to 8 bits, as in Pillow
     return steps.build()
 
 

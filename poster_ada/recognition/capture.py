@@ -12,14 +12,21 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet; read when the fi
 
 
 @contextmanager
-def opened(source: str | int) -> Iterator[cv2.VideoCapture]:
-    """A video file or a camera's number, to be read; released afterwards. It may not be open: ask `isOpened()`."""
+def silence() -> Iterator[None]:
+    """Without OpenCV's own lines."""
     logging = cv2.utils.logging
     before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     try:
-        capture = cv2.VideoCapture(source)
+        yield
     finally:
         logging.setLogLevel(before)
+
+
+@contextmanager
+def opened(source: str | int) -> Iterator[cv2.VideoCapture]:
+    """A video file or a camera's number, to be read; released afterwards. It may not be open: ask `isOpened()`."""
+    with silence():
+        capture = cv2.VideoCapture(source)
     try:
         yield capture
     finally:

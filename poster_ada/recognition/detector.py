@@ -11,14 +11,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from platformdirs import user_cache_path
 
 from poster_ada.data.archive import download
 from poster_ada.errors import InputError
 from poster_ada.files import sha256_of
 from poster_ada.recognition.boxes import Box, overlap
+from poster_ada.recognition.cache import FILE, cached_detector
 
-FILE = "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 ADDRESSES = (
     "https://raw.githubusercontent.com/ShiqiYu/libfacedetection.train/master/onnx/yunet_s_640_640.onnx",
@@ -43,11 +42,6 @@ class Detection:
     box: Box
     points: np.ndarray
     score: float
-
-
-def cached_detector() -> Path:
-    """Where the detector's file is kept."""
-    return user_cache_path("poster-ada") / FILE
 
 
 def find_detector(given: str | Path | None = None, addresses: tuple[str, ...] = ADDRESSES) -> Path:

@@ -42,6 +42,7 @@ def _panels(model: Poster, name: str, crop: np.ndarray, images: Tensor, number: 
     panels = [(name, face)]
     for stream, title in STREAMS.items():
         heat = cv2.resize(grad_cam(model, images, [number], stream)[0], (PANEL, PANEL))
+        title += "" if heat.max() > 0 else ": no heat"
         levels = (255 * heat.clip(0, 1)).astype(np.uint8)
         colour = cv2.applyColorMap(levels, cv2.COLORMAP_CIVIDIS)[..., ::-1]
         panels.append((title, (0.5 * face + 0.5 * colour).astype(np.uint8)))

@@ -10,11 +10,10 @@ import gradio as gr
 import pandas as pd
 from PIL import Image
 
-from poster_ada.data.pictures import decode
 from poster_ada.errors import InputError
 from poster_ada.evaluation.predictions import PREFIX
 from poster_ada.palette import BLUE, NEUTRAL_COLOUR
-from poster_ada.recognition.recognizer import Recognizer
+from poster_ada.recognition.recognizer import Recognizer, as_array, taken_whole
 
 TITLE = "poster-ada: facial expressions"
 SHOWN_SIDE = 1280  # pixels of the annotated picture's longer side
@@ -58,7 +57,7 @@ def answer(recognizer: Recognizer, path: str | None) -> tuple[Image.Image | None
     if path is None:
         return None, "", None
     try:
-        image = decode(path)
+        image = as_array(path)
         faces = recognizer(image)
     except InputError as error:
         sentence = str(error).replace(str(path), Path(path).name)
@@ -69,7 +68,8 @@ def answer(recognizer: Recognizer, path: str | None) -> tuple[Image.Image | None
         heat = recognizer.explain(image, faces, with_picture=False) if (faces["face"] > 0).any() else None
     except ModuleNotFoundError:  # grad-cam belongs to another extra
         heat = None
-    return picture, bars(faces), heat
+    whole = recognizer.crop == "auto" and taken_whole(faces).any()
+    return picture, ("<p>No face was found; the picture was taken whole.</p>" if whole else "") + bars(faces), heat
 
 
 def blocks(recognizer: Recognizer, manners: str) -> gr.Blocks:

@@ -28,8 +28,9 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.predictions import probability_columns
 from poster_ada.model.fast import prediction_copy
 from poster_ada.recognition.alignment import RAFDB_ESTIMATE, aligned
+from poster_ada.recognition.cache import cached_detector
 from poster_ada.recognition.closer import LEAST_AT_FIRST, LEAST_SCORE, looked_at_again
-from poster_ada.recognition.detector import Detection, FaceDetector, cached_detector
+from poster_ada.recognition.detector import Detection, FaceDetector
 from poster_ada.recognition.doubt import doubt_about
 from poster_ada.recognition.drawing import annotated
 
@@ -69,7 +70,7 @@ class Recognizer:
         least_score: detections with a lower score are left out, 0..1.
 
     Raises:
-        InputError: no such checkpoint, device or way to crop; or the detector's file cannot be had.
+        InputError: no such checkpoint, device, score or way to crop; or the detector's file cannot be had.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class Recognizer:
     ) -> None:
         if crop not in CROPS:
             raise InputError(f"crop {crop!r} is unknown; choose one of {', '.join(CROPS)}.")
+        if not 0 <= least_score <= 1:
+            raise InputError(f"least_score is {least_score}; it must lie in 0..1.")
         self.checkpoint, self.crop = checkpoint_path(checkpoint), crop
         self.device = choose_device(device)
         self.model = load_checkpoint(self.checkpoint).to(self.device)
@@ -215,9 +218,16 @@ class Recognizer:
                          list(zip(crops, inputs, classes, strict=True)), titles)
 
 
+def taken_whole(faces: pd.DataFrame) -> pd.Series:
+    """Which rows of a recogniser's table are pictures taken whole, in which no face was found."""
+    return (faces["face"] > 0) & faces[POINTS[0]].isna()
+
+
 def as_array(picture: Picture) -> np.ndarray:
     """Any picture as uint8 (H, W, 3), RGB. Raises InputError if it is none."""
     if isinstance(picture, str | os.PathLike):
+        if not os.path.isfile(picture):
+            raise InputError(f"there is no picture {picture}; check the name.")
         return decode(picture)
     if isinstance(picture, Image.Image):
         return pixels_of(picture, "the picture")

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from poster_ada.errors import InputError
 from poster_ada.files import write_atomically
 from poster_ada.palette import BLACK, BLUE, GREEN, ORANGE, PALE, PURPLE, SKY_BLUE, VERMILION
-from poster_ada.recognition.capture import opened
+from poster_ada.recognition.capture import opened, silence
 from poster_ada.recognition.detector import SIDES
 from poster_ada.recognition.recognizer import Recognizer
 from poster_ada.recognition.tracks import Tracks
@@ -31,14 +31,15 @@ def frames_of(path: Path) -> Iterator[tuple[float, np.ndarray]]:
         InputError: the file cannot be read as a video, or has no frame.
     """
     with opened(str(path)) as capture:
-        rate, count = capture.get(cv2.CAP_PROP_FPS) or USUAL_RATE, 0
+        rate, time = capture.get(cv2.CAP_PROP_FPS) or USUAL_RATE, -1.0
         while True:
             more, frame = capture.read()
             if not more:
                 break
-            yield count / rate, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-            count += 1
-        if not count:
+            stamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000  # phones record at a rate that varies
+            time = stamp if stamp > time else time + 1 / rate  # or the file does not say
+            yield time, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        if time < 0:
             raise InputError(f"{path} is not a video that can be read here, or has no frame; save it again, as .mp4.")
 
 
@@ -82,7 +83,8 @@ def recognise_video(
                         if not writer.isOpened():
                             raise InputError(f"{copy} cannot be written; choose another --out, or leave the copy out "
                                              "with --no-pictures.")
-                    writer.write(cv2.cvtColor(np.asarray(recognizer.draw(image, table)), cv2.COLOR_RGB2BGR))
+                    with silence():  # a full disk is told once, below
+                        writer.write(cv2.cvtColor(np.asarray(recognizer.draw(image, table)), cv2.COLOR_RGB2BGR))
                 yield table
                 bar.update()
         if said and number < said - 1:
@@ -90,8 +92,9 @@ def recognise_video(
         if writer is not None and copy is not None:
             writer.release()
             if (written := length_of(copy)[0]) < number:
-                raise InputError(f"{copy} holds {written} of {number} frames: it could not be written to its end; free "
-                                 "some space on the disk.")
+                copy.unlink(missing_ok=True)
+                raise InputError(f"{copy} held {written} of {number} frames and was removed: it could not be written "
+                                 "to its end; free some space on the disk.")
     finally:
         if detector is not None:
             detector.sides = sides

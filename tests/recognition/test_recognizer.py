@@ -1,10 +1,11 @@
 """The table: one row per face, what the model says of each aligned crop, and pictures of every kind."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from face_sets import rafdb
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from poster_ada.checkpoints.create import load_checkpoint
 from poster_ada.data.datasets import open_dataset
@@ -125,6 +126,39 @@ def test_drawing_marks_the_faces_and_nothing_else(finding, photograph):
     assert (np.array(recognizer.draw(photograph, nothing)) == photograph).all()
 
 
+def test_labels_have_numbers_where_there_are_several_and_lie_over_every_box(finding, photograph, monkeypatch):
+    drawn = []
+    for name in ("rectangle", "text"):
+        monkeypatch.setattr(ImageDraw.ImageDraw, name, lambda self, place, text=None, name=name, **how: drawn.append(
+            (name, text)))
+    recognizer = finding(*BOXES)
+    faces = recognizer(photograph)
+    recognizer.draw(photograph, faces)
+    assert [name for name, _ in drawn] == ["rectangle"] * 3 + ["text", "rectangle", "text"]
+    assert [text[:2] for name, text in drawn if name == "text"] == ["1 ", "2 "]
+    drawn.clear()
+    recognizer.draw(photograph, faces.head(1))
+    assert [text[:3] for name, text in drawn if name == "text"] == [faces["prediction"][0][:3]]
+
+
+def test_a_table_that_was_kept_as_csv_is_drawn_alike(finding, photograph, tmp_path):
+    recognizer = finding(*BOXES)
+    faces = recognizer(photograph).assign(doubt=["", "not sure"])
+    faces.to_csv(tmp_path / "faces.csv", index=False)
+    again = recognizer.draw(photograph, pd.read_csv(tmp_path / "faces.csv"))
+    assert (np.array(again) == np.array(recognizer.draw(photograph, faces))).all()
+
+
+def test_heat_that_is_nowhere_is_said(finding, photograph, monkeypatch):
+    pytest.importorskip("pytorch_grad_cam")
+    recognizer, written = finding(*BOXES), []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, text, **how: written.append(text))
+    monkeypatch.setattr("poster_ada.recognition.explained.grad_cam", lambda model, images, classes, stream: np.full(
+        (1, 7, 7), float(stream == "image_stream"), np.float32))
+    recognizer.explain(photograph, recognizer(photograph).head(1), with_picture=False)
+    assert written[1:] == ["image stream", "landmark stream: no heat"]
+
+
 def test_explaining_adds_a_line_of_panels_for_each_face(finding, photograph):
     pytest.importorskip("pytorch_grad_cam")
     recognizer = finding(*BOXES)
@@ -189,9 +223,20 @@ def test_of_many_pictures_one_is_held_at_a_time(finding, photograph, monkeypatch
     assert len(recognizer([photograph] * 5)) == 10 and max(most) <= 2
 
 
-def test_an_unknown_crop_is_refused(checkpoint):
-    with pytest.raises(InputError, match="crop 'some' is unknown"):
-        Recognizer(checkpoint, crop="some")
+@pytest.mark.parametrize("choice, sentence", [
+    ({"crop": "some"}, "crop 'some' is unknown"), ({"least_score": 5}, "least_score is 5; it must lie in 0..1"),
+    ({"device": "toaster"}, "device 'toaster' is unknown"), ({"precision": "int4"}, "precision 'int4' is unknown"),
+])
+def test_unknown_choices_are_refused(checkpoint, choice, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Recognizer(checkpoint, **{"crop": "none"} | choice)
+
+
+@pytest.mark.parametrize("name", ["gone.jpg", ".", "http://example.com/photo.jpg"])
+def test_a_path_without_a_picture_is_one_sentence(finding, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"there is no picture {name}; check the name"):
+        finding()(name)
 
 
 def test_the_real_detector_recognises_the_contact_sheet_turned_or_not(checkpoint, detector, tmp_path):
