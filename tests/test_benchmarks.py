@@ -108,6 +108,7 @@ def test_quick_measures_less_into_a_table_of_its_own(tmp_path, monkeypatch):
     for name in PARTS[1:]:
         monkeypatch.setattr(Bench, name, part(name))
     monkeypatch.setattr("benchmarks.report.draw", lambda *_: None)
+    monkeypatch.setattr("benchmarks.__main__.multiply_rate", lambda *_: 1e9)
     for words in (["--quick"], ["--quick", "--only", "data", "--repeats", "1"]):
         with pytest.raises(SystemExit) as stopped:
             main([*words, "--out", str(tmp_path)])
@@ -135,8 +136,7 @@ def test_rows_of_unlike_columns_share_a_table(tmp_path):
                 {"way": "tuned", "seed": 1, "accuracy": 3.0}, {"way": "untouched", "accuracy": 4.0}):
         add_row(row, path)
     assert pd.read_csv(path)["accuracy"].tolist() == [3.0, 4.0]
-
-
+@pytest.mark.slow
 def test_precisions_are_paired_by_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.precision.SEEDS", (1, 2))

@@ -33,6 +33,7 @@ def test_a_failed_job_names_its_log_and_the_others_are_stopped(tmp_path, monkeyp
         list(run_jobs([partial(int, "x"), partial(os.system, "exec sleep 300")], tmp_path, Engine()))
 
 
+@pytest.mark.slow
 @submits
 def test_a_stopped_job_is_told(tmp_path):
     killed = partial(os.system, "kill -9 $PPID")  # as by a machine that runs out of memory

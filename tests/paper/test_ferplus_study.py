@@ -152,6 +152,7 @@ def test_predictions_are_kept_small_and_give_the_rows_numbers(done):
     np.testing.assert_allclose(found["gap"], true - cos.max(1), atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_submit(), reason="submitit is not installed, or this is Windows")
 def test_rows_run_side_by_side_in_processes_and_give_the_same(done, another, capsys):
     another.results.mkdir()
@@ -197,8 +198,7 @@ def test_a_stopped_row_goes_on_and_a_finished_ones_folder_can_go(another, monkey
     assert len(calls) == 3 and result["epochs"] == 2
     assert another.is_done(MLP) and not (another.folder / MLP.id).exists()
     assert (another.results / PREDICTIONS / f"{MLP.id}.npz").is_file()
-
-
+@pytest.mark.slow
 def test_repeating_a_row_gives_its_numbers_again(done, capsys):
     table = done.table()
     assert repeat(done, MLP) and "numbers are the same" in capsys.readouterr().out

@@ -223,8 +223,7 @@ def test_cleaning_leaves_nothing_that_every_run_has_anew(tmp_path):
 def test_class_names_of_the_test_set_are_rafdbs(workplace):
     table = (workplace / "figures" / "01_data_exploration_classes.csv").read_text()
     assert all(f"\n{name},{PER_CLASS['train']}" in table for name in RAFDB_CLASSES)
-
-
+@pytest.mark.slow
 def test_own_pictures_are_shown_without_a_detector(tmp_path, monkeypatch):
     """No kept file and no network: faces are taken whole, and one sentence says so."""
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
@@ -238,8 +237,7 @@ def test_own_pictures_are_shown_without_a_detector(tmp_path, monkeypatch):
     assert "There is no face detector here, so every picture is taken whole" in text
     faces = (tmp_path / "figures" / "07_your_own_pictures_faces.csv").read_text().splitlines()
     assert len(faces) == 5 and all(line.startswith('"demo face, ') for line in faces[1:])
-
-
+@pytest.mark.slow
 def test_own_pictures_with_the_detector_are_found(tmp_path):
     if (detector := detector_file()) is None:
         pytest.skip("the face detector is not here: python -m poster_ada.download detector")

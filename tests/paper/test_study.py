@@ -176,8 +176,7 @@ def test_each_run_is_done_once_and_tells_what_it_measured(small_study, monkeypat
     elsewhere = Row("protocol", "mlp", 9, {"head": "mlp"})
     with FileLock(made.folder / f"{elsewhere.id}.lock", is_singleton=False):  # as another process holds it
         assert made.run_row(elsewhere) is None
-
-
+@pytest.mark.slow
 def test_repeating_a_row_gives_its_numbers_again(small_study, capsys):
     made, rows, results = small_study
     table = read_results(results)

@@ -189,8 +189,7 @@ def test_five_points_are_the_eyes_nose_and_mouth_corners_of_the_68():
     assert five.tolist() == [[[2.5, 0], [12.5, 0], [7, 0], [0, 3], [0, 4]]]
     assert torch.equal(five_points(points[:, MIRROR]), five[:, MIRROR_FIVE])
     assert five_point_error(points, five + torch.tensor([3.0, 4.0])).item() == pytest.approx(5 / 10)
-
-
+@pytest.mark.slow
 def test_mini_learns_from_real_faces_of_which_five_points_are_known(pointed, tmp_path):
     mini = PRESETS["mini"]
     images, points = pictures_and_points(open_dataset(pointed).train, mini)
