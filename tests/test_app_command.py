@@ -21,6 +21,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 PATIENCE = 60  # seconds
 
 
+pytestmark = pytest.mark.slow  # a browser, and a page with the model in it
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The address of the page, and its process."""

@@ -148,7 +148,7 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any], folder: Pat
     try:
         papermill.execute_notebook(
             source, failed, {name: value for name, value in parameters.items() if name in known},
-            kernel_name=kernel, cwd=folder, progress_bar=False, extra_arguments=["--IPKernelApp.log_level=40"],
+            kernel_name=kernel, cwd=folder, progress_bar=False, extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except PapermillExecutionError as error:
         raise NotebookFailed(

@@ -15,6 +15,7 @@ from poster_ada.paper.engine import Engine, run_jobs
 submits = pytest.mark.skipif(not engine.can_submit(), reason="submitit is not installed, or this is Windows")
 
 
+@pytest.mark.slow
 @submits
 def test_jobs_have_processes_with_one_thread_each(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -59,6 +60,7 @@ def test_nonsense_is_refused():
             Engine(**wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("submitit") is None, reason="submitit is not installed")
 def test_submitit_is_loaded_only_where_it_is_used():
     code = "import sys, poster_ada.study, poster_ada.paper.ferplus_runs; print('submitit' in sys.modules)"

@@ -179,8 +179,7 @@ def test_finished_rows_are_left_alone_and_others_are_not(done, another, monkeypa
     other = FerplusStudy(done.dataset, done.folder, done.results, "cpu")
     monkeypatch.setattr(type(other.dataset), "fingerprint", lambda self: "others")
     assert not other.is_done(MLP)
-
-
+@pytest.mark.slow
 def test_a_stopped_row_goes_on_and_a_finished_ones_folder_can_go(another, monkeypatch):
     validate, calls = ferplus_runs.train.__globals__["validate"], []
 
@@ -254,8 +253,7 @@ def test_the_plan_counts_what_is_left(done, monkeypatch):
 def test_speed_is_measured_where_nothing_is_finished(done, another):
     assert ferplus_runs.measured_speed(another, "nano") > 0
     assert ferplus_runs.measured_speed(done, "nano") == done.table()["faces_per_second"].median()
-
-
+@pytest.mark.slow
 def test_the_command_lists_refuses_and_runs_one_row(tmp_path, capsys):
     root = faces(tmp_path / "faces")
     here = ["--set", "ferplus", "--data", str(root), "--folder", str(tmp_path / "runs"), "--results", str(tmp_path)]

@@ -63,8 +63,7 @@ def test_a_row_is_done_only_for_its_faces_settings_and_epochs(untrained, tmp_pat
     assert not made.is_done(Row("protocol", "adaface-m0.4", 2, rows[0].choices))
     copied = Study(made.dataset, "nano", tmp_path / "elsewhere", epochs=1)
     assert not copied.is_done(rows[0])
-
-
+@pytest.mark.slow
 def test_another_set_in_a_studys_folder_is_refused_not_counted(small_study, tmp_path):
     made, rows, _ = small_study
     folder = shutil.copytree(made.folder, tmp_path / "runs")
