@@ -89,6 +89,15 @@ def test_findings_are_the_studys():
         assert f"r = {norms.loc[(setting, 'embedding', 'all'), 'r']:.2f}" in text
 
 
+def test_ferplus_is_told_as_the_study_has_it_by_now():
+    pairs = pd.read_csv(CHECKOUT / "results" / "study_ferplus_comparisons.csv").set_index(["part", "setting", "epochs"])
+    row, text = pairs.loc[("published", "adaface-m0.4", 12)], " ".join(README.split())
+    assert f"{row['seeds']} seeds of 12 epochs so far" in text
+    for name in ("accuracy", "macro_f1"):
+        assert (f"{row[f'{name}_difference']:+.1f} points ({row[f'{name}_low']:+.1f} to "
+                f"{row[f'{name}_high']:+.1f})") in text
+
+
 def test_macro_f1_is_told_beside_accuracy():
     """Paired over the seeds of the study: mean, t interval, and Holm's correction of the three p-values."""
     scores = pd.read_csv(CHECKOUT / "results" / "study.csv").set_index("id")["macro_f1"]

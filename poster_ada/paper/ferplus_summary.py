@@ -36,7 +36,7 @@ TRENDS = {"accuracy": "accuracy less MLP's", "macro_f1": "macro F1 less MLP's", 
 
 def with_means(results: FerplusResults) -> pd.DataFrame:
     """The rows, with `degraded_accuracy`: the mean over every kind and severity of fault."""
-    table = results.table
+    table = results.table.copy()  # in one piece: columns are added to it
     known = [name for name in DEGRADED if name in table]
     return table.assign(degraded_accuracy=table[known].mean(axis=1) if known else np.nan)
 
