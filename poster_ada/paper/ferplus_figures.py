@@ -11,7 +11,7 @@ import pandas as pd
 
 from poster_ada.data.ceiling import BEST_HIGHEST, BEST_LOW, LEADING, SECOND_ROUND
 from poster_ada.palette import BLACK, BLUE, GREEN, NEUTRAL_COLOUR, ORANGE, PALE, PURPLE, SKY_BLUE, VERMILION, shade
-from poster_ada.paper.ferplus_grid import LENGTHS, MIDDLE, SEARCHED, TABLE
+from poster_ada.paper.ferplus_grid import LENGTHS, SEARCHED, SHORT, TABLE
 from poster_ada.paper.ferplus_results import CLASS_NAMES, FerplusResults
 from poster_ada.paper.ferplus_summary import comparisons, findings, heads_table, recalls_table, trend_table
 from poster_ada.paper.figures import COLUMN_WIDTH, PAGE_WIDTH, apply_style, save_figure, save_table
@@ -40,9 +40,9 @@ def draw_heads(results: FerplusResults) -> plt.Figure:
 
 
 def draw_recalls(results: FerplusResults) -> plt.Figure:
-    """Recall of each class less MLP's, on test faces at the middle length."""
+    """Recall of each class less MLP's, on test faces after the shortest training."""
     table = recalls_table(results)
-    own = table[(table["epochs"] == MIDDLE) & (table["preset"] == "nano") & ~table.index.isin(SEARCHED)]
+    own = table[(table["epochs"] == SHORT) & (table["preset"] == "nano") & ~table.index.isin(SEARCHED)]
     settings = list(dict.fromkeys(own["setting"]))
     fig, axis = plt.subplots(figsize=(PAGE_WIDTH, 2.4))
     colours = COLOURS | dict(zip([name for name in settings if name not in COLOURS],
@@ -177,7 +177,7 @@ def figures_of(results: FerplusResults) -> list[str]:
     on_test = pairs[~pairs.index.isin(SEARCHED)] if len(pairs) else pairs
     there = {
         "study_ferplus_heads": len(published), "study_ferplus_gaps": (published["head"] == "adaface").sum(),
-        "study_ferplus_recalls": len(on_test) and ((on_test["epochs"] == MIDDLE) & (on_test["preset"] == "nano")).sum(),
+        "study_ferplus_recalls": len(on_test) and ((on_test["epochs"] == SHORT) & (on_test["preset"] == "nano")).sum(),
         "study_ferplus_trend": len(trend), "study_ferplus_search": len(pairs) and pairs.index.isin(SEARCHED).sum(),
         "study_ferplus_ceiling": (results.folder / CEILING).is_file(),
     }
