@@ -27,13 +27,12 @@ from poster_ada.data.twins import twins_in_train
 from poster_ada.errors import InputError, command
 from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predict import predict_split
-from poster_ada.evaluation.temperature import fit_temperature
 from poster_ada.files import write_atomically, write_text_atomically
 from poster_ada.model.poster import Poster
 from poster_ada.recognition.alignment import measure_template
 from poster_ada.recognition.detector import FaceDetector
-from poster_ada.training.loop import class_counts, correct_prior, train
-from poster_ada.training.recipe import TrainConfig, fit_recipe, scheduled
+from poster_ada.training.loop import train
+from poster_ada.training.recipe import TrainConfig, fit_recipe
 from poster_ada.training.runs import Run, slug
 
 PARTS = ("seeds", "design", "cross", "tuned")
@@ -154,8 +153,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--runs", type=Path, nargs="+", metavar="DIR", default=[], help="finished runs to take as the final "
                    "ones, instead of training them")
     p.add_argument("--ship", action="store_true", help="put the best of the seeds into the package, with its card")
-    p.add_argument("--correct", action="store_true", help="give the shipped model the recipe's corrected prior, where "
-                   "it was trained before the recipe had one")
     p.add_argument("--detector", metavar="FILE", help="the face detector's file, for --ship")
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     p.add_argument("--results", type=Path, metavar="DIR", default=Path("results"))
@@ -170,33 +167,11 @@ def ship(study: Ferplus, detector: str | None) -> None:
     """
     runs = study.finals()
     run = max(runs, key=lambda run: run.record["selection_accuracy"])
-    path = run.path / "best.safetensors"
+    path, record = run.path / "best.safetensors", run.record
+    training = read_own(path)[0]["training"]
     model = load_checkpoint(path)
     model.config = replace(model.config, channel_order="grey")
     model.face_template = measure_template(study.data.train, FaceDetector(detector)).template
-    put(study, model, read_own(path)[0]["training"])
-    write_atomically(study.given.results / "ferplus_log.csv", lambda temporary: run.log.to_csv(temporary, index=False))
-
-
-def correct(study: Ferplus) -> None:
-    """Give the shipped model the recipe's corrected prior, as the end of its training would have, had the recipe had it
-    then; weights but the head's bias stay."""
-    training = read_own(SHIPPED[MODEL])[0]["training"]
-    if training.get("prior_corrected"):
-        raise InputError(f"{MODEL} has its corrected prior already.")
-    config = TrainConfig.from_dict(training["recipe"])
-    strength = scheduled(config.preset)["prior_correction"]
-    model = load_checkpoint(MODEL)
-    assert study.data.voted is not None and study.data.validation is not None
-    correct_prior(model, class_counts(study.data.voted, config), strength)
-    model.temperature = 1.0
-    model.temperature = fit_temperature(predict_split(model, study.data.validation, quiet=True))
-    training["recipe"]["prior_correction"], training["prior_corrected"] = strength, True
-    put(study, model, training)
-
-
-def put(study: Ferplus, model: Poster, training: dict[str, Any]) -> None:
-    """Into the package, with its card."""
     name, target = MODEL, SHIPPED[MODEL]
     save_checkpoint(model, target, training)
     plain, mirrored = (predict_split(model, study.data.test, quiet=True, mirror=mirror) for mirror in (False, True))
@@ -204,15 +179,15 @@ def put(study: Ferplus, model: Poster, training: dict[str, Any]) -> None:
     assert twins is not None
     accuracy, macro_f1 = (f"{100 * of_mirrored[score]:.1f} %" for score in ("accuracy", "macro_f1"))
     notes = [
-        f"The temperature ({model.temperature:.3f}) was fitted on the {training['selection_faces']} validation faces, "
-        f"after {training['recipe']['prior_correction']} of each class's log share had been taken off the logits. "
+        f"The temperature ({model.temperature:.3f}) was fitted on the {record['selection_faces']} validation faces. "
         f"With each picture's mirror image averaged (`--mirror`) the test accuracy is {accuracy}, macro F1 {macro_f1}. "
-        "It is the one with the best validation accuracy among the seeds in "
+        f"It is the one of {len(runs)} seeds with the best validation accuracy; all of them are in "
         "results/ferplus_seeds.csv. Photographs are aligned by five points (eyes, nose, mouth corners) to where FER+ "
         "has them."]
     scores = compute_metrics(plain) | {"test_without_twins": compute_metrics(plain[~twins])}
     write_text_atomically(target.with_suffix(".md"), model_card(model, name, training, scores, notes))
-    print(f"{target} is now {name}, {target.stat().st_size / 1e6:.2f} MB")
+    write_atomically(study.given.results / "ferplus_log.csv", lambda temporary: run.log.to_csv(temporary, index=False))
+    print(f"{path} is now {target}, {target.stat().st_size / 1e6:.2f} MB")
 
 
 @command
@@ -220,8 +195,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     given = parser().parse_args(argv)
     study = Ferplus(given)
-    if given.ship or given.correct:
-        ship(study, given.detector) if given.ship else correct(study)
+    if given.ship:
+        ship(study, given.detector)
         return
     for part in given.only:
         path = given.results / f"ferplus_{part}.csv"

@@ -52,7 +52,7 @@ def parser() -> CommandParser:
     add_settings(recipe, TrainConfig, (
         "epochs", "batch_size", "val_batch_size", "lr", "decay", "gamma", "warmup", "optimizer", "momentum",
         "weight_decay", "rho", "clip_norm", "average", "targets", "label_smoothing", "logit_adjustment",
-        "prior_correction", "quality_weight", "seed"), presets)
+        "quality_weight", "seed"), presets)
     machine = p.add_argument_group("machine and output")
     machine.add_argument("--gpu", metavar="0,1", help="GPUs to use, one process each, counted among those that "
                          "CUDA_VISIBLE_DEVICES leaves (default: the first, or the CPU)")

@@ -318,8 +318,9 @@ def train(
         for part in trained_parts(model).values():
             part.compile()
     sam = Sam(optimizer, config.rho)
-    counts = class_counts(training, config)
-    objective = accelerator.prepare_model(Objective(model, config, counts.to(device_here)))
+    counted = loader.votes if config.targets == "votes" else nn.functional.one_hot(
+        loader.labels, config.model.num_classes)
+    objective = accelerator.prepare_model(Objective(model, config, counted.float().sum(0).to(device_here)))
     kept: Poster = model if average is None else average.module  # type: ignore[assignment]  # what is judged and saved
 
     record = {
@@ -367,32 +368,11 @@ def train(
                     bar.write(epoch_line(row, config.epochs))
             accelerator.wait_for_everyone()
     if main:
-        finish(run, record, dataset, selection, make(config.model), device_here, counts)
+        finish(run, record, dataset, selection, make(config.model), device_here)
         if not quiet:
             print(result_lines(run))
     accelerator.wait_for_everyone()
     return run
-
-
-def class_counts(training: FaceSplit, config: TrainConfig) -> Tensor:
-    """(C,) how often each class is a target: faces, or shares of votes."""
-    if config.targets == "votes" and training.votes is not None:
-        return torch.from_numpy(training.votes / training.votes.sum(1, keepdims=True)).float().sum(0)
-    return torch.from_numpy(np.bincount(training.labels, minlength=config.model.num_classes)).float()
-
-
-def correct_prior(model: Poster, counts: Tensor, strength: float) -> None:
-    """Take `strength` times each class's log share off the logits, in the bias of the head (Menon et al. 2021, arXiv
-    2007.07314, eq. 9): what is rare in training is then told more often.
-
-    Args:
-        model: with the head `mlp`.
-        counts: (C,), of `class_counts`.
-    """
-    bias = model.head.bias
-    assert isinstance(bias, Tensor)
-    with torch.no_grad():
-        bias -= strength * (counts / counts.sum()).clamp(min=1e-6).log().to(bias)
 
 
 def selection_splits(config: TrainConfig, dataset: Dataset) -> tuple[FaceSplit, FaceSplit, str]:
@@ -421,19 +401,15 @@ def epoch_line(row: dict, epochs: int) -> str:
 
 
 def finish(
-    run: Run, record: dict, dataset: Dataset, selection: FaceSplit, model: Poster, device: torch.device, counts: Tensor
+    run: Run, record: dict, dataset: Dataset, selection: FaceSplit, model: Poster, device: torch.device
 ) -> None:
-    """Give the chosen weights (read into `model`) their corrected prior and temperature, evaluate them on the test
-    split, once, where the set has one, and close the record."""
+    """Give the chosen weights (read into `model`) their temperature, evaluate them on the test split, once, where the
+    set has one, and close the record."""
     best, config, log = run.path / "best.safetensors", run.config, run.log
     description, tensors = read_own(best)
     fill(model, tensors, best, lambda name: name)
     training = description["training"]
     epoch = training["epoch"]
-    if config.prior_correction and not training.get("prior_corrected"):  # a kill may have come after it was saved
-        correct_prior(model, counts, config.prior_correction)
-        training["prior_corrected"] = True
-        save_checkpoint(model, best, training)
     if config.select_on == "validation":
         predictions = predict_split(model, selection, device, batch_size=config.val_batch_size, quiet=True)
         record["temperature"] = model.temperature = fit_temperature(predictions)

@@ -71,8 +71,6 @@ class TrainConfig:
     logit_adjustment: float = setting(0.0, "how much of each class's log frequency is added to the logits in training, "
                                       "so that rare classes need not lose in prediction (Menon et al. 2021, arXiv "
                                       "2007.07314, eq. 10)", at_least=0)
-    prior_correction: float = setting(0.0, "how much of each class's log frequency is taken off the finished model's "
-                                      "logits (eq. 9 there), for --head mlp alone", at_least=0)
     class_balance: float = setting(0.0, "beta of class-balanced weights on the loss: 0 weighs all faces alike, 0.9999 "
                                    "nearly all classes (Cui et al. 2019, arXiv 1901.05555)", at_least=0, below=1)
     label_smoothing: float = setting(0.2, "share of the target that all classes get", at_least=0, at_most=1)
@@ -90,9 +88,6 @@ class TrainConfig:
         if self.quality_weight and self.augmentation != "camera":
             raise InputError(f"quality_weight {self.quality_weight} does not fit augmentation {self.augmentation!r}: "
                              "only 'camera' knows the quality that it asks for.")
-        if self.prior_correction and self.model.head != "mlp":
-            raise InputError(f"prior_correction {self.prior_correction} does not fit head {self.model.head!r}: only "
-                             "'mlp' has a bias that can take it.")
         if self.quality_from == "degradation" and self.augmentation != "camera":
             raise InputError(f"quality_from 'degradation' does not fit augmentation {self.augmentation!r}: only "
                              "'camera' degrades by a known amount.")
@@ -122,7 +117,7 @@ class TrainConfig:
         if unknown := set(of_model) - {f.name for f in fields(PosterConfig)}:
             raise InputError(f"there is no setting {', '.join(sorted(unknown))} in the model or the recipe.")
         model = replace(base or PRESETS[preset], **({"class_names": ()} | of_model))
-        return cls(model=model, preset=preset, **(scheduled(preset, schedule, model.head) | {
+        return cls(model=model, preset=preset, **(scheduled(preset, schedule) | {
             key: value for key, value in choices.items() if key in own
         }))
 
@@ -159,7 +154,7 @@ SCHEDULES: dict[str, dict[str, dict[str, Any]]] = {
     "mini": {
         "full": dict(epochs=50, batch_size=128, val_batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=0.05,
                      decay="cosine", warmup=1.0, rho=0.0, clip_norm=15.0, average=0.998, targets="votes",
-                     label_smoothing=0.0, augmentation="wild", prior_correction=0.1),
+                     label_smoothing=0.0, augmentation="wild"),
     },
     "nano": {
         "full": _NANO,
@@ -169,17 +164,12 @@ SCHEDULES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def scheduled(preset: str, schedule: str = "full", head: str = "mlp") -> dict[str, Any]:
-    """What a preset's schedule sets otherwise than the published recipe, as far as it fits the head.
-
-    Raises:
-        InputError: the schedule is unknown.
-    """
+def scheduled(preset: str, schedule: str = "full") -> dict[str, Any]:
+    """What a preset's schedule sets otherwise than the published recipe. Raises InputError on an unknown schedule."""
     if schedule not in SCHEDULES["nano"]:
         raise InputError(f"schedule {schedule!r} is unknown; choose one of {', '.join(SCHEDULES['nano'])}.")
     own = SCHEDULES.get(preset, {})
-    chosen = own.get(schedule, own.get("full", {}))
-    return {name: value for name, value in chosen.items() if name != "prior_correction" or head == "mlp"}
+    return own.get(schedule, own.get("full", {}))
 
 
 # The report's variants of POSTER-Ada-s: w/MLP, w/IRf, w/DA.
@@ -224,8 +214,7 @@ def fit_recipe(
         of_model = {f.name for f in fields(PosterConfig)} - {"class_names", "num_classes"}
         published, fitted = ({key: value for key, value in values.items() if key not in of_model}
                              for values in (published, fitted))
-    head = given.get("head", base.head if base else PosterConfig.head)
-    choices = published | fitted | scheduled(preset, schedule, head) | given
+    choices = published | fitted | scheduled(preset, schedule) | given
     if dataset.voted is None and choices.get("targets") == "votes":
         if "targets" in given:
             raise InputError(f"{dataset.root} has no votes to learn; leave out --targets votes.")

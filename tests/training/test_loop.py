@@ -30,7 +30,6 @@ from poster_ada.files import sha256_of
 from poster_ada.model.poster import Poster
 from poster_ada.training.loop import (
     averaged,
-    class_counts,
     learning_rate,
     make_optimizer,
     seed_epoch,
@@ -551,28 +550,3 @@ def test_faces_without_a_majority_are_trained_on_where_votes_are_learnt(tmp_path
     assert train(config, tmp_path / "votes run", device="cpu", quiet=True).record["train_faces"] == 6
     config = fit_recipe(open_dataset(root), "nano", **(SMALL | {"epochs": 1, "batch_size": 2}))
     assert train(config, tmp_path / "labels run", device="cpu", quiet=True).record["train_faces"] == 5
-
-
-def test_a_corrected_prior_moves_the_heads_bias_once_and_tells_rare_classes_more_often(uneven_faces, tmp_path):
-    plain = train(small(uneven_faces, head="mlp"), tmp_path / "plain")
-    config = small(uneven_faces, head="mlp", prior_correction=0.5)
-    run = train(config, tmp_path / "corrected")
-    counts = np.bincount(selection_splits(config, open_dataset(uneven_faces))[0].labels, minlength=7)
-    before, after = weights(plain, "best"), weights(run, "best")
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved == {"head.bias"} and same(weights(plain, "last"), weights(run, "last"))
-    wanted = before["head.bias"] - 0.5 * torch.from_numpy(counts / counts.sum()).clamp(min=1e-6).log().float()
-    torch.testing.assert_close(after["head.bias"], wanted)
-    assert run.record["temperature"] != plain.record["temperature"]  # fitted after it
-    record = json.loads((run.path / "record.json").read_text())
-    (run.path / "record.json").write_text(json.dumps(record | {"finished": False}))  # killed while it was finished
-    assert same(weights(train(config, run.path), "best"), after)
-
-
-def test_votes_are_counted_as_they_are_learnt(tmp_path):
-    dataset = open_dataset(ferplus(tmp_path / "votes"), num_classes=8)
-    config = fit_recipe(dataset, "mini")
-    shares = dataset.voted.votes / dataset.voted.votes.sum(1, keepdims=True)
-    np.testing.assert_allclose(class_counts(dataset.voted, config), shares.sum(0), rtol=1e-6)
-    labels = replace(config, targets="labels")
-    assert class_counts(dataset.train, labels).tolist() == np.bincount(dataset.train.labels, minlength=8).tolist()

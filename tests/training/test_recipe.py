@@ -121,14 +121,6 @@ def test_votes_are_learnt_where_a_set_has_them():
     assert fit_recipe(with_votes, "mini", targets="labels").targets == "labels"
 
 
-def test_a_prior_is_corrected_where_the_head_has_a_bias():
-    assert fit_recipe(raf_db(), "mini").prior_correction == 0.1 and fit_recipe(raf_db(), "nano").prior_correction == 0
-    assert fit_recipe(raf_db(), "mini", head="adaface").prior_correction == 0
-    assert fit_recipe(raf_db(), "mini", base=PosterConfig(head="cosface")).prior_correction == 0
-    with pytest.raises(InputError, match="prior_correction 0.2 does not fit head 'adaface'"):
-        fit_recipe(raf_db(), "mini", head="adaface", prior_correction=0.2)
-
-
 def test_what_is_given_wins_over_the_schedule_which_wins_over_the_published_variant():
     config = fit_recipe(affectnet(), "nano", head="adaface")
     assert config.lr == 2e-3 and config.balanced  # the schedule says nothing of sampling
