@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,29 @@ def grid(choice: Mapping[str, Any] | None = None) -> list[FerplusRow]:
     Args:
         choice: of `read_choice`, for the rows of `confirm`.
     """
-    parts = (_published(), _rivals(), _ingredients(), _quality(), _confirm(choice))
+    parts = (
+        *(_rows("published", PUBLISHED, SEEDS if epochs == SHORT else FEWER, epochs) for epochs in LENGTHS),
+        _rows("published", OTHERS, FEWER), _rows("rivals", RIVALS, FEWER), _rows("ingredients", INGREDIENTS, FRESH),
+        _rows("quality", QUALITY, FRESH), _confirm(choice),
+    )
     return [row for part in parts for row in part]
+
+
+def _rows(
+    part: str, settings: Mapping[str, dict[str, Any]], seeds: Sequence[int], epochs: int = SHORT
+) -> Iterator[FerplusRow]:
+    for seed in seeds:
+        for name, choices in settings.items():
+            yield FerplusRow(part, name, seed, epochs, choices=choices)
+
+
+def _confirm(choice: Mapping[str, Any] | None) -> Iterator[FerplusRow]:
+    if choice is None:
+        return
+    of_head = ("head", "margin", "scale", "scale_rule", "concentration", "quality_from", "quality_weight")
+    same = {name: value for name, value in choice["choices"].items() if name not in of_head} | MLP
+    compared = {choice["setting"]: choice["choices"], "mlp": MLP} | ({"mlp-same-recipe": same} if same != MLP else {})
+    yield from _rows("confirm", compared, CONFIRMING[:choice["seeds"]], MIDDLE)
 
 
 def read_choice(results: Path) -> dict[str, Any] | None:
@@ -116,42 +137,3 @@ def baseline_of(row: FerplusRow) -> tuple[str, str]:
     """Part and setting of the MLP that a row is compared with: same seed, length and size."""
     part = "published" if row.part == "rivals" else "ingredients" if row.part == "quality" else row.part
     return part, "mlp"
-
-
-def _published() -> Iterator[FerplusRow]:
-    for epochs in LENGTHS:
-        for seed in SEEDS if epochs == SHORT else FEWER:
-            for name, choices in PUBLISHED.items():
-                yield FerplusRow("published", name, seed, epochs, choices=choices)
-    for seed in FEWER:
-        for name, choices in OTHERS.items():
-            yield FerplusRow("published", name, seed, choices=choices)
-
-
-def _rivals() -> Iterator[FerplusRow]:
-    for seed in FEWER:
-        for name, choices in RIVALS.items():
-            yield FerplusRow("rivals", name, seed, choices=choices)
-
-
-def _ingredients() -> Iterator[FerplusRow]:
-    for seed in FRESH:
-        for name, choices in INGREDIENTS.items():
-            yield FerplusRow("ingredients", name, seed, choices=choices)
-
-
-def _quality() -> Iterator[FerplusRow]:
-    for seed in FRESH:
-        for name, choices in QUALITY.items():
-            yield FerplusRow("quality", name, seed, choices=choices)
-
-
-def _confirm(choice: Mapping[str, Any] | None) -> Iterator[FerplusRow]:
-    if choice is None:
-        return
-    of_head = ("head", "margin", "scale", "scale_rule", "concentration", "quality_from", "quality_weight")
-    same = {name: value for name, value in choice["choices"].items() if name not in of_head} | MLP
-    compared = {choice["setting"]: choice["choices"], "mlp": MLP} | ({"mlp-same-recipe": same} if same != MLP else {})
-    for seed in CONFIRMING[:choice["seeds"]]:
-        for name, choices in compared.items():
-            yield FerplusRow("confirm", name, seed, MIDDLE, choices=choices)
