@@ -48,7 +48,8 @@ def parser() -> CommandParser:
     action.add_argument("--list", action="store_true", help="name the runs and say which are done")
     action.add_argument("--plan", action="store_true", help="ferplus: runs, faces and hours, from a measured speed")
     action.add_argument("--repeat", metavar="RUN", help="train one run of the table again and compare")
-    action.add_argument("--summary", action="store_true", help="make tables and figures from the table, without runs")
+    action.add_argument("--summary", action="store_true", help="make tables and figures from the table, without runs; "
+                        "ferplus with --data: add to older rows what is kept of a run by now")
     action.add_argument("--choose", action="store_true", help="ferplus: once the search is done, choose by its rule on "
                         "validation faces what part confirm runs")
     p.add_argument("--workers", type=int, default=2, metavar="N", help="ferplus: runs side by side, each with one "
@@ -121,7 +122,8 @@ def ferplus(args: argparse.Namespace) -> int | None:
         for name, value in write_choice(results).items():
             print(f"{name:18} {value}")
         return None
-    if args.summary and ((results / ferplus_grid.FACES).is_file() or not (results / ferplus_grid.TABLE).is_file()):
+    of_files = (results / ferplus_grid.FACES).is_file() or not (results / ferplus_grid.TABLE).is_file()
+    if args.summary and of_files and not args.data:
         summarise(results)
         return None
     whole = ferplus_grid.grid(ferplus_grid.read_choice(results))
@@ -140,6 +142,7 @@ def ferplus(args: argparse.Namespace) -> int | None:
     study = FerplusStudy(dataset, folder, results, args.device)
     if args.summary:
         study.keep_faces()
+        study.keep_class_cosines()
         summarise(results)
         return None
     if args.repeat:

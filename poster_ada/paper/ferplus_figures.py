@@ -11,6 +11,7 @@ import pandas as pd
 
 from poster_ada.data.ceiling import BEST_HIGHEST, BEST_LOW, LEADING, SECOND_ROUND
 from poster_ada.palette import BLACK, BLUE, GREEN, NEUTRAL_COLOUR, ORANGE, PALE, PURPLE, SKY_BLUE, VERMILION, shade
+from poster_ada.paper.ferplus_classes import classes_table, draw_classes, sentences
 from poster_ada.paper.ferplus_grid import LENGTHS, SEARCHED, SHORT, TABLE
 from poster_ada.paper.ferplus_results import CLASS_NAMES, FerplusResults
 from poster_ada.paper.ferplus_summary import comparisons, findings, heads_table, recalls_table, trend_table
@@ -160,11 +161,12 @@ def draw_ceiling(results: FerplusResults) -> plt.Figure:
 TABLES: dict[str, Callable[[FerplusResults], pd.DataFrame]] = {
     "study_ferplus_heads": heads_table, "study_ferplus_comparisons": comparisons,
     "study_ferplus_recalls": recalls_table, "study_ferplus_trend": trend_table,
-    "study_ferplus_ceiling": models_and_ceiling,
+    "study_ferplus_classes": classes_table, "study_ferplus_ceiling": models_and_ceiling,
 }
 FIGURES: dict[str, Callable[[FerplusResults], plt.Figure]] = {
     "study_ferplus_heads": draw_heads, "study_ferplus_recalls": draw_recalls, "study_ferplus_gaps": draw_gaps,
-    "study_ferplus_trend": draw_trend, "study_ferplus_search": draw_search, "study_ferplus_ceiling": draw_ceiling,
+    "study_ferplus_trend": draw_trend, "study_ferplus_search": draw_search, "study_ferplus_classes": draw_classes,
+    "study_ferplus_ceiling": draw_ceiling,
 }
 
 
@@ -172,13 +174,14 @@ def figures_of(results: FerplusResults) -> list[str]:
     """The figures for which there are rows; the ceiling needs none."""
     if not results.has_rows:
         return ["study_ferplus_ceiling"] if (results.folder / CEILING).is_file() else []
-    table, pairs, trend = results.table, comparisons(results), trend_table(results)
+    table, pairs, trend, classes = results.table, comparisons(results), trend_table(results), classes_table(results)
     published = table[table["part"] == "published"]
     on_test = pairs[~pairs.index.isin(SEARCHED)] if len(pairs) else pairs
     there = {
         "study_ferplus_heads": len(published), "study_ferplus_gaps": (published["head"] == "adaface").sum(),
         "study_ferplus_recalls": len(on_test) and ((on_test["epochs"] == SHORT) & (on_test["preset"] == "nano")).sum(),
         "study_ferplus_trend": len(trend), "study_ferplus_search": len(pairs) and pairs.index.isin(SEARCHED).sum(),
+        "study_ferplus_classes": len(classes) and (classes.index == "published").sum(),
         "study_ferplus_ceiling": (results.folder / CEILING).is_file(),
     }
     return [name for name in FIGURES if there[name]]
@@ -199,4 +202,4 @@ def write_summary(results: FerplusResults) -> list[str]:
         fig = FIGURES[name](results)
         save_figure(fig, name, **source)
         plt.close(fig)
-    return findings(results) if results.has_rows else ["No runs yet: the ceiling alone."]
+    return findings(results) + sentences(results) if results.has_rows else ["No runs yet: the ceiling alone."]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from poster_ada.checkpoints.create import load_checkpoint
 from poster_ada.data.datasets import open_dataset
 from poster_ada.data.layouts import Dataset
 from poster_ada.data.splits import FaceSplit
@@ -30,6 +31,7 @@ from poster_ada.files import write_atomically
 from poster_ada.model.config import PRESETS
 from poster_ada.paper.ablation import label_margin_predictions
 from poster_ada.paper.engine import Engine, can_submit, run_jobs
+from poster_ada.paper.ferplus_classes import COSINES, class_cosines
 from poster_ada.paper.ferplus_grid import CLASSES, FACES, PREDICTIONS, TABLE, FerplusRow, gamma_of
 from poster_ada.paper.ferplus_results import FerplusResults, write_faces
 from poster_ada.training.loop import train
@@ -105,7 +107,7 @@ class FerplusStudy:
         free = without_temperature(read_predictions(run.path / "predictions.csv"), record["temperature"])
         chosen_on = predict_split(model, self.validation, self.device, quiet=True)
         flawed = free if scale is None else label_margin_predictions(run, data)
-        write_predictions_of(run.path / "predictions.npz", free, chosen_on, flawed, scale)
+        write_predictions_of(run.path / "predictions.npz", free, chosen_on, flawed, scale, class_cosines(model.head))
         result = {
             "id": row.id, "part": row.part, "setting": row.setting, "set": data.name, "preset": row.preset, **settings,
             "commit": self.commit, **scores(free, flawed, chosen_on, self.twins, scale, record["temperature"]),
@@ -134,6 +136,18 @@ class FerplusStudy:
         if not (self.results / FACES).is_file():
             write_faces(self.results, self.dataset.test.labels, self.validation.labels, self.twins,
                         self.dataset.fingerprint())
+
+    def keep_class_cosines(self) -> None:
+        """Add the cosines between a head's classes to the predictions of rows that were made before they were kept, and
+        whose runs are still there."""
+        for run in self.table().get("id", ()):
+            checkpoint, small = self.folder / run / "best.safetensors", self.results / PREDICTIONS / f"{run}.npz"
+            if not (checkpoint.is_file() and small.is_file()):
+                continue
+            with np.load(small, allow_pickle=False) as found:
+                arrays = dict(found)
+            if COSINES not in arrays:
+                write_arrays(small, arrays | {COSINES: class_cosines(load_checkpoint(checkpoint).head)})
 
     @property
     def validation(self) -> FaceSplit:
@@ -264,11 +278,12 @@ def norm_statistics(predictions: pd.DataFrame, split: FaceSplit) -> dict[str, fl
 
 
 def write_predictions_of(
-    path: Path, free: pd.DataFrame, validation: pd.DataFrame, flawed: pd.DataFrame, scale: float | None
+    path: Path, free: pd.DataFrame, validation: pd.DataFrame, flawed: pd.DataFrame, scale: float | None,
+    cosines: np.ndarray,
 ) -> None:
     """What the analysis needs of every face, in the split's order, small: predictions as class numbers (uint8), `gap`
     (in cosine where the head has one, else of logits), `confidence` and `norm` of the test faces (float16), and whether
-    each counts as right by the label-margin protocol."""
+    each counts as right by the label-margin protocol; and of the head the cosines between its classes."""
     codes = pd.Index(class_names_of(free))
     arrays = {
         "prediction": codes.get_indexer(free["prediction"]).astype(np.uint8),
@@ -276,9 +291,13 @@ def write_predictions_of(
         "gap": (logit_gaps(free) / (scale or 1.0)).astype(np.float16),
         "confidence": probabilities_of(free).max(1).astype(np.float16),
         "norm": free["norm"].to_numpy(np.float16),
-        "label_margin_right": np.packbits((flawed["label"] == flawed["prediction"]).to_numpy()),
+        "label_margin_right": np.packbits((flawed["label"] == flawed["prediction"]).to_numpy()), COSINES: cosines,
     }
+    write_arrays(path, arrays)
 
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """An npz file, whole or not at all."""
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # a name would get the suffix .npz
             np.savez_compressed(file, allow_pickle=False, **arrays)

@@ -17,6 +17,7 @@ from poster_ada.evaluation.predict import predict_with_embeddings
 from poster_ada.evaluation.predictions import probability_columns
 from poster_ada.paper import ferplus_runs
 from poster_ada.paper.engine import Engine, can_submit
+from poster_ada.paper.ferplus_classes import COSINES, class_cosines
 from poster_ada.paper.ferplus_grid import (
     FRESH,
     LENGTHS,
@@ -38,6 +39,7 @@ from poster_ada.paper.ferplus_runs import (
     repeat,
     run_rows,
     without_temperature,
+    write_arrays,
 )
 from poster_ada.training.runs import Run
 
@@ -130,6 +132,20 @@ def test_a_row_says_what_the_record_must_have(done):
         [right[free["label"] == name].mean() for name in done.dataset.class_names]))
     assert {"r_embedding_blur", "accuracy_jpeg_5", "validation_macro_f1", "ece_calibrated", "temperature",
             "label_margin_macro_f1", "norm_class_share", "r_norm_agreement"} <= set(table.columns)
+
+
+def test_cosines_between_classes_are_kept_and_added_to_rows_that_lack_them(done):
+    for row in (ADAFACE, MLP):
+        small = done.results / PREDICTIONS / f"{row.id}.npz"
+        arrays = dict(np.load(small))
+        kept = arrays.pop(COSINES)
+        np.testing.assert_allclose(kept, class_cosines(Run(done.folder / row.id).model("best").head), atol=1e-6)
+        write_arrays(small, arrays)
+        done.keep_class_cosines()
+        again = dict(np.load(small))
+        np.testing.assert_allclose(again.pop(COSINES), kept, atol=1e-6)
+        assert again.keys() == arrays.keys()
+        assert all(np.array_equal(again[name], arrays[name]) for name in arrays)
 
 
 def test_predictions_are_kept_small_and_give_the_rows_numbers(done):
