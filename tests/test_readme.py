@@ -98,6 +98,15 @@ def test_ferplus_is_told_as_the_study_has_it_by_now():
                 f"{row[f'{name}_high']:+.1f})") in text
 
 
+def test_collapsed_classes_are_the_studys():
+    classes = pd.read_csv(CHECKOUT / "results" / "study_ferplus_classes.csv").set_index(["part", "setting", "epochs"])
+    own, text = classes.loc[("published", "adaface-m0.4", 12)], " ".join(README.split())
+    near = own[own["beyond"] > 0]
+    assert f"{own['beyond'].sum() / own['seeds'].iloc[0]:.1f} of {len(own)} pairs of classes" in text
+    assert set(near["class"]) | set(near["other"]) == {"Sadness", "Anger", "Fear", "Disgust"}
+    assert classes.loc[("published", "mlp", 12), "cosine"].max() < 0.5
+
+
 def test_macro_f1_is_told_beside_accuracy():
     """Paired over the seeds of the study: mean, t interval, and Holm's correction of the three p-values."""
     scores = pd.read_csv(CHECKOUT / "results" / "study.csv").set_index("id")["macro_f1"]
