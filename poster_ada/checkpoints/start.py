@@ -44,7 +44,10 @@ def start_from(model: Poster, path: str | Path) -> list[str]:
              if class_meaning(name) in known]
     here, there = (torch.tensor(places, dtype=torch.long) for places in zip(*pairs, strict=True)) if pairs else (
         torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
+    fixed = model.config.class_vectors == "simplex" and len(pairs) < model.config.num_classes  # would be one no more
     for name, value in model.head.state_dict().items():
+        if name == "kernel" and fixed:
+            continue
         if name in CLASS_AXIS:
             value.index_copy_(CLASS_AXIS[name], here, theirs[f"head.{name}"].index_select(CLASS_AXIS[name], there))
         elif (other := theirs.get(f"head.{name}")) is not None and other.shape == value.shape:

@@ -15,6 +15,7 @@ from poster_ada.settings import check_settings, setting
 HEADS = ("mlp", "adaface", "arcface", "cosface", "ldam")  # the classes are in heads.py
 SCALE_RULES = {"fixed": "--scale", "adacos": "AdaCos' dynamic one, set by every training batch",
                "learned": "a weight that starts at --scale"}
+CLASS_VECTORS = {"learned": "weights", "simplex": "not learned, all equally far apart"}
 NORM_SOURCES = ("embedding", "fused", "pre_norm", "image")
 # MobileFaceNet's stages. A row: width, expansion of the first (unskipped) block, of the residual ones, their number,
 # first stride.
@@ -60,6 +61,8 @@ class PosterConfig:
     scale: float = setting(64.0, "s of a margin head", above=0)
     scale_rule: str = setting("fixed", "what s is in training; " + "; ".join(
         f"{name}: {text}" for name, text in SCALE_RULES.items()), choices=SCALE_RULES)
+    class_vectors: str = setting("learned", "what a margin head compares embeddings with; " + "; ".join(
+        f"{name}: {text}" for name, text in CLASS_VECTORS.items()), choices=CLASS_VECTORS)
     concentration: float = setting(0.333, "AdaFace's h: the share of a standard deviation of norms that fills q's "
                                    "range", at_least=0)
     t_alpha: float = setting(1.0, "AdaFace: the batch's weight in the norm statistics", above=0, at_most=1)
@@ -93,6 +96,8 @@ class PosterConfig:
         if self.spatial_tokens and image_side != self.grid:
             raise InputError(f"the image map is {image_side} x {image_side} at stream_size {self.stream_size}, so its "
                              f"positions are not a grid of {self.grid} x {self.grid} tokens.")
+        if self.class_vectors == "simplex" and self.embed_dim < self.num_classes:
+            raise InputError(f"a simplex of {self.num_classes} classes does not fit embed_dim {self.embed_dim}.")
         if self.image_widths[-1] * image_side**2 % self.grid**2:
             raise InputError(f"an image map of {self.image_widths[-1]} x {image_side} x {image_side} values cannot be "
                              f"cut into {self.grid**2} tokens.")

@@ -60,20 +60,25 @@ class MarginHead(Head, nn.Module):
         scale_rule: "fixed" keeps s; "learned" starts there and learns log s; "adacos" starts at `adacos_scale` and sets
             it by every training batch, from its median angle (AdaCos' dynamic scale: Zhang et al. 2019, arXiv
             1905.00292).
+        class_vectors: "learned", or "simplex": fixed at random, all equally far apart, so that rare classes cannot come
+            to lie together (Yang et al. 2022, arXiv 2203.09081, eq. 1).
     """
 
-    settings: ClassVar[tuple[str, ...]] = ("margin", "scale", "scale_rule")
+    settings: ClassVar[tuple[str, ...]] = ("margin", "scale", "scale_rule", "class_vectors")
     cos_eps = 1e-4  # cosines stay this far from +-1, where acos has no gradient
     default_margin: ClassVar[float]
 
     def __init__(
         self, dim: int, num_classes: int, margin: float | None = None, scale: float = 64.0, scale_rule: str = "fixed",
+        class_vectors: str = "learned",
     ) -> None:
         super().__init__()
         self.margin = self.default_margin if margin is None else margin
         self.scale = scale
         self.scale_rule = scale_rule
         self.kernel = nn.Parameter(F.normalize(torch.empty(dim, num_classes).uniform_(-1, 1), dim=0))
+        if class_vectors == "simplex":
+            self.kernel = nn.Parameter(simplex(dim, num_classes), requires_grad=False)
         self.batch_scale: Tensor
         if scale_rule == "learned":
             self.log_scale = nn.Parameter(torch.tensor([math.log(scale)]))
@@ -127,6 +132,12 @@ class MarginHead(Head, nn.Module):
 
     def extra_repr(self) -> str:
         return f"dim={self.kernel.shape[0]}, classes={self.kernel.shape[1]}, m={self.margin}, s={self.scale}"
+
+
+def simplex(dim: int, num_classes: int) -> Tensor:
+    """(dim, C): columns of length 1 in a random subspace, any two at a cosine of -1 / (C - 1)."""
+    axes = torch.linalg.qr(torch.randn(dim, num_classes))[0]
+    return F.normalize(axes @ (torch.eye(num_classes) - 1 / num_classes), dim=0)
 
 
 def adacos_scale(num_classes: int) -> float:
@@ -192,9 +203,9 @@ class AdaFaceHead(MarginHead):
 
     def __init__(
         self, dim: int, num_classes: int, margin: float | None = None, scale: float = 64.0, scale_rule: str = "fixed",
-        concentration: float = 0.333, t_alpha: float = 1.0,
+        concentration: float = 0.333, t_alpha: float = 1.0, class_vectors: str = "learned",
     ) -> None:
-        super().__init__(dim, num_classes, margin, scale, scale_rule)
+        super().__init__(dim, num_classes, margin, scale, scale_rule, class_vectors)
         self.concentration = concentration
         self.t_alpha = t_alpha
         self.batch_mean: Tensor

@@ -46,6 +46,8 @@ RIVALS: dict[str, dict[str, Any]] = {
     "class-balanced-0.999": MLP | {"class_balance": 0.999},
     "class-balanced-0.9999": MLP | {"class_balance": 0.9999},
 }
+# What keeps rare classes apart by design, at the length at which AdaFace's lie together (ferplus_classes.py).
+SIMPLEX: dict[str, dict[str, Any]] = {"adaface-simplex": ADAFACE | {"class_vectors": "simplex"}}
 # AdaCos' fixed scale for C classes is sqrt(2) log(C - 1). A constant q is another head: 0 CosFace, -1 ArcFace.
 INGREDIENTS: dict[str, dict[str, Any]] = {
     "published": ADAFACE,
@@ -59,6 +61,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "mlp-smoothing-0": MLP | {"label_smoothing": 0.0},
     "q-constant-0": ADAFACE | {"head": "cosface"},
     "q-constant-minus-1": ADAFACE | {"head": "arcface"},
+    "classes-simplex": ADAFACE | {"class_vectors": "simplex"},
     "q-shuffled": ADAFACE | {"quality_from": "shuffled"},
 }
 # With h = 1 in place of 0.333, q uses its whole range. Only faces degraded by a known amount have a known quality.
@@ -104,8 +107,8 @@ def grid(choice: Mapping[str, Any] | None = None) -> list[FerplusRow]:
     """
     parts = (
         *(_rows("published", PUBLISHED, SEEDS if epochs == SHORT else FEWER, epochs) for epochs in LENGTHS),
-        _rows("published", OTHERS, FEWER), _rows("rivals", RIVALS, FEWER), _rows("ingredients", INGREDIENTS, FRESH),
-        _rows("quality", QUALITY, FRESH), _confirm(choice),
+        _rows("published", OTHERS, FEWER), _rows("rivals", RIVALS, FEWER), _rows("rivals", SIMPLEX, FEWER, MIDDLE),
+        _rows("ingredients", INGREDIENTS, FRESH), _rows("quality", QUALITY, FRESH), _confirm(choice),
     )
     return [row for part in parts for row in part]
 
@@ -121,7 +124,8 @@ def _rows(
 def _confirm(choice: Mapping[str, Any] | None) -> Iterator[FerplusRow]:
     if choice is None:
         return
-    of_head = ("head", "margin", "scale", "scale_rule", "concentration", "quality_from", "quality_weight")
+    of_head = ("head", "margin", "scale", "scale_rule", "class_vectors", "concentration", "quality_from",
+               "quality_weight")
     same = {name: value for name, value in choice["choices"].items() if name not in of_head} | MLP
     compared = {choice["setting"]: choice["choices"], "mlp": MLP} | ({"mlp-same-recipe": same} if same != MLP else {})
     yield from _rows("confirm", compared, CONFIRMING[:choice["seeds"]], MIDDLE)

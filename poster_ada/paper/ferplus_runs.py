@@ -38,7 +38,7 @@ from poster_ada.training.loop import train
 from poster_ada.training.recipe import TrainConfig, fit_recipe
 from poster_ada.training.runs import code_version
 
-OF_MARGIN_HEADS = ("margin", "scale", "scale_rule", "concentration")
+OF_MARGIN_HEADS = ("margin", "scale", "scale_rule", "class_vectors", "concentration")
 SETTINGS = ("head", *OF_MARGIN_HEADS, "quality_from", "quality_weight", "label_smoothing", "logit_adjustment",
             "class_balance", "augmentation", "epochs", "batch_size", "lr", "gamma", "seed")
 GAPS = (0.0, 0.4, 0.5, 0.6)  # in cosine; the published margins and what lies a little above the first
@@ -66,7 +66,11 @@ class FerplusStudy:
     def table(self) -> pd.DataFrame:
         """The finished rows; no columns where there are none."""
         path = self.results / TABLE
-        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+        if not path.is_file():
+            return pd.DataFrame()
+        table = pd.read_csv(path)
+        known = table.get("class_vectors", pd.Series(None, table.index, object))  # came after the first rows
+        return table.assign(class_vectors=known.mask(known.isna() & (table["head"] != "mlp"), "learned"))
 
     def is_done(self, row: FerplusRow) -> bool:
         """Whether the table has the row, made with these settings on these faces."""

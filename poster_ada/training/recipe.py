@@ -141,6 +141,8 @@ class TrainConfig:
         """
         content = self.to_dict() | {"data": data, "pretrained": pretrained}
         del content["checkpoint"]  # of the pretrained weights, as those are known by their content
+        if self.model.class_vectors == PosterConfig.class_vectors:  # came later: runs without it keep their names
+            del content["model"]["class_vectors"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -44,3 +44,14 @@ def test_what_a_head_counts_or_scales_by_another_rule_is_left(tmp_path):
     model = create_model("nano", head="ldam", scale_rule="learned")
     assert start_from(model, tmp_path / "a.safetensors")[-1] == "its head for 3 of 7 classes"
     assert model.head.class_margins.tolist() == [0.5] * 7 and float(model.head.current_scale) == pytest.approx(64)
+
+
+def test_a_simplex_is_taken_whole_or_not_at_all(tmp_path):
+    source = create_model("nano", head="cosface", class_vectors="simplex")
+    save_checkpoint(source, tmp_path / "a.safetensors")
+    same, fewer = (create_model("nano", head="cosface", class_vectors="simplex", num_classes=count) for count in (7, 8))
+    start_from(same, tmp_path / "a.safetensors")
+    torch.testing.assert_close(same.head.kernel, source.head.kernel)
+    before = fewer.head.kernel.clone()
+    start_from(fewer, tmp_path / "a.safetensors")
+    assert torch.equal(fewer.head.kernel, before)

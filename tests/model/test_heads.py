@@ -1,14 +1,16 @@
 """Heads by hand: cosines, margins, AdaFace's quality and statistics, and how a configuration finds its head."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from poster_ada.errors import InputError
 from poster_ada.model import heads
-from poster_ada.model.config import HEADS, PosterConfig
+from poster_ada.model.config import HEADS, PRESETS, PosterConfig
 from poster_ada.model.heads import (
     AdaFaceHead,
     ArcFaceHead,
@@ -279,6 +281,18 @@ def test_a_learned_scale_is_learned_and_predicts():
     with torch.no_grad():
         head.log_scale += math.log(2)
     torch.testing.assert_close(head(x), 2 * fixed(x))
+
+
+@pytest.mark.parametrize("kind", [AdaFaceHead, LdamHead])
+def test_a_simplex_keeps_all_classes_equally_far_apart_and_is_not_learned(kind):
+    head, x = head_of(kind, class_vectors="simplex"), embeddings()
+    cosines = F.normalize(head.kernel, dim=0).T @ F.normalize(head.kernel, dim=0)
+    torch.testing.assert_close(cosines, torch.full((3, 3), -0.5).fill_diagonal_(1.0))
+    x.requires_grad_()
+    F.cross_entropy(head.margin_logits(x, LABELS, x.norm(dim=1)), LABELS).backward()
+    assert head.kernel.grad is None and x.grad.abs().sum() > 0 and "kernel" in head.state_dict()
+    with pytest.raises(InputError, match="a simplex of 200 classes does not fit embed_dim 64"):
+        replace(PRESETS["nano"], num_classes=200, class_names=(), head="adaface", class_vectors="simplex")
 
 
 def test_adacos_scale_follows_the_training_batch_alone():

@@ -134,6 +134,17 @@ def test_a_row_says_what_the_record_must_have(done):
             "label_margin_macro_f1", "norm_class_share", "r_norm_agreement"} <= set(table.columns)
 
 
+def test_rows_from_before_class_vectors_were_a_setting_are_done(done):
+    path, now = done.results / TABLE, done.table()
+    older = now.drop(columns="class_vectors")
+    older.to_csv(path, index=False)
+    assert done.is_done(ADAFACE) and done.is_done(MLP)
+    filled = done.table().set_index("id")["class_vectors"]
+    assert filled[ADAFACE.id] == "learned" and pd.isna(filled[MLP.id])
+    now.to_csv(path, index=False)
+    assert done.is_done(ADAFACE) and done.is_done(MLP)
+
+
 def test_cosines_between_classes_are_kept_and_added_to_rows_that_lack_them(done):
     for row in (ADAFACE, MLP):
         small = done.results / PREDICTIONS / f"{row.id}.npz"

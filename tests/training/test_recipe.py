@@ -1,5 +1,6 @@
 """The recipe: published defaults, presets and schedules, fitted to face sets in one place, with a key of its own."""
 
+import hashlib
 import json
 from types import SimpleNamespace
 
@@ -119,6 +120,14 @@ def test_votes_are_learnt_where_a_set_has_them():
     with_votes.voted = object()
     assert fit_recipe(with_votes, "mini").targets == "votes" and fit_recipe(with_votes, "nano").targets == "labels"
     assert fit_recipe(with_votes, "mini", targets="labels").targets == "labels"
+
+
+def test_a_setting_that_came_later_leaves_the_names_of_older_runs():
+    config = fit_recipe(raf_db(), "nano", head="adaface")
+    older = config.to_dict() | {"data": "a", "pretrained": "b"}
+    del older["checkpoint"], older["model"]["class_vectors"]
+    assert config.key("a", "b") == hashlib.sha256(json.dumps(older, sort_keys=True).encode()).hexdigest()[:8]
+    assert config.key("a", "b") != fit_recipe(raf_db(), "nano", head="adaface", class_vectors="simplex").key("a", "b")
 
 
 def test_what_is_given_wins_over_the_schedule_which_wins_over_the_published_variant():
