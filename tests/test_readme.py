@@ -105,6 +105,12 @@ def test_collapsed_classes_are_the_studys():
     assert f"{own['beyond'].sum() / own['seeds'].iloc[0]:.1f} of {len(own)} pairs of classes" in text
     assert set(near["class"]) | set(near["other"]) == {"Sadness", "Anger", "Fear", "Disgust"}
     assert classes.loc[("published", "mlp", 12), "cosine"].max() < 0.5
+    pairs = pd.read_csv(CHECKOUT / "results" / "study_ferplus_comparisons.csv").set_index(["part", "setting", "epochs"])
+    apart = pairs.loc[("rivals", "adaface-simplex", 12)]
+    assert (f"{apart['seeds']} seeds" if apart["seeds"] > 1 else "one seed") in text
+    for name in ("accuracy", "macro_f1"):
+        interval = f" ({apart[f'{name}_low']:+.1f} to {apart[f'{name}_high']:+.1f})" if apart["seeds"] > 1 else ""
+        assert f"{apart[f'{name}_difference']:+.1f}{interval}" in text
 
 
 def test_macro_f1_is_told_beside_accuracy():

@@ -118,8 +118,8 @@ def recalls_table(results: FerplusResults) -> pd.DataFrame:
 def trend_table(results: FerplusResults) -> pd.DataFrame:
     """How a margin head's deficit and the protocol's artefact move with the length of training, in points.
 
-    `at_<epochs>` are means over seeds; `slope` is the change per doubling of the length, fitted within each seed, with
-    its 95 % interval and p-value over seeds.
+    `at_<epochs>` are means over seeds; `slope` is the change per doubling of the length, fitted within each of the
+    `seeds` that have two lengths or more, with its 95 % interval and p-value over them.
     """
     table = results.table[results.table["part"] == "published"].copy()
     table["artefact"] = table["accuracy"] - table["label_margin_accuracy"]
@@ -134,10 +134,11 @@ def trend_table(results: FerplusResults) -> pd.DataFrame:
                 if "mlp" not in by_run.index:
                     continue
                 wide = wide - by_run.loc["mlp"][measure].unstack("epochs")
-            whole = wide.dropna()  # seeds that have every length
-            slopes = np.polyfit(np.log2(whole.columns.to_numpy(float)), whole.T, 1)[0] if whole.size else np.zeros(0)
+            wide = wide.dropna(axis=1, how="all")
+            known = [own for _, own in wide.iterrows() if own.notna().sum() > 1]
+            slopes = np.array([_slope_of(own.dropna()) for own in known])
             test = _slope(slopes)
-            lines.append({"setting": setting, "measure": name, "seeds": len(whole),
+            lines.append({"setting": setting, "measure": name, "seeds": len(known),
                           **{f"at_{epochs}": wide[epochs].mean() for epochs in wide}, **test})
     found = pd.DataFrame(lines)
     if len(found):
@@ -209,6 +210,11 @@ def _p(differences: Any) -> float:
     """Of a paired t-test over seeds; NaN where there are fewer than two, or where all are the same."""
     values = np.asarray(differences, float)
     return float("nan") if len(values) < 2 or np.ptp(values) == 0 else paired_test(values.tolist())["p"]
+
+
+def _slope_of(values: pd.Series) -> float:
+    """Change per doubling of the index, by least squares."""
+    return float(np.polyfit(np.log2(values.index.to_numpy(float)), values, 1)[0])
 
 
 def _slope(slopes: np.ndarray) -> dict[str, float]:

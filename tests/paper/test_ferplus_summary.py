@@ -142,6 +142,23 @@ def test_the_trend_is_told_per_doubling(whole):
     assert deficit["p_seeds_holm"] >= deficit["p_seeds"] and "mlp" not in table.index
 
 
+def test_the_trend_takes_each_seeds_own_lengths(tmp_path):
+    """As while the study runs: seed 1 has a third length, and MLP alone one more; seed 4 has one length."""
+    rows = [row for row in grid() if row.part == "published" and row.setting in ("mlp", "adaface-m0.4") and (
+        row.epochs == 6 and row.seed <= 4 or row.epochs == 12 and row.seed <= 3 or row.epochs == 24 and (
+            row.seed == 1 or row.setting == "mlp" and row.seed == 2))]
+    results = write_rows(tmp_path, rows, share)
+    line = trend_table(results).set_index("measure").loc["accuracy less MLP's"]
+    wide = results.table.pivot(index="seed", columns=["setting", "epochs"], values="accuracy")
+    deficit = wide["adaface-m0.4"] - wide["mlp"]
+    slopes = [np.polyfit(np.log2(own.index), own, 1)[0] for own in (deficit.loc[seed].dropna() for seed in (1, 2, 3))]
+    assert line["seeds"] == 3 and line["slope"] == pytest.approx(np.mean(slopes))
+    assert line["low"] < line["slope"] < line["high"] and line["at_24"] == pytest.approx(deficit.loc[1, 24])
+    without = write_rows(tmp_path, [row for row in rows if row.epochs < 24 or row.setting == "mlp"], share)
+    line = trend_table(without).set_index("measure").loc["accuracy less MLP's"]
+    assert line["seeds"] == 3 and line["at_12"] < 0 and np.isfinite(line["slope"]) and "at_24" not in line.dropna()
+
+
 def test_partial_grids_say_so_and_give_what_they_can(tmp_path):
     rows = [row for row in grid() if row.part == "published" and row.seed == 1 and row.epochs <= 12]
     results = write_rows(tmp_path, rows, share)
