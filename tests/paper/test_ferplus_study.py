@@ -285,7 +285,7 @@ def test_the_command_lists_refuses_and_runs_one_row(tmp_path, capsys):
     here = ["--set", "ferplus", "--data", str(root), "--folder", str(tmp_path / "runs"), "--results", str(tmp_path)]
     study.main.__wrapped__([*here, "--list", "--part", "rivals", "--seeds", "2"])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and all(line.startswith("-") and "seed2" in line for line in lines)
+    assert len(lines) == 5 and all(line.startswith("-") and "seed2" in line for line in lines)
     for wrong, words in ((["--part", "search"], "no part search"), (["--preset", "mini"], "grid sets them"),
                          (["--only", "nothing"], "no such run"), (["--repeat", "x"], "no such run")):
         with pytest.raises(InputError, match=words):
