@@ -33,6 +33,8 @@ def published(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
     torch.save({"model_state_dict": recipe_state_dict("rafdb_small_adaface", "module.")}, folder / "best.pth")
     return folder / "best.pth", rafdb(folder / "faces", train=7, test=6)
+
+
 @pytest.mark.slow
 def test_a_published_file_is_tested_with_the_margin_and_norm_that_are_told(published, capsys):
     checkpoint, faces = published

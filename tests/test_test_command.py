@@ -60,6 +60,8 @@ def published_input(paths, image_size, channels=slice(None, None, -1)) -> torch.
     mean, std = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
     pictures = [np.asarray(Image.open(path).convert("RGB").resize((image_size,) * 2, Image.BILINEAR)) for path in paths]
     return torch.from_numpy((np.stack(pictures)[..., channels] / np.float32(255) - mean) / std).permute(0, 3, 1, 2)
+
+
 @pytest.mark.slow
 def test_published_checkpoint_through_the_command_equals_eager_float32(tmp_path):
     faces = face_sets.rafdb(tmp_path / "set", train=7, test=8)

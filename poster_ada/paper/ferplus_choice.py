@@ -43,8 +43,8 @@ def search_table(results: FerplusResults) -> pd.DataFrame:
     points, `score`, and their spreads over seeds and faces."""
     lines = []
     wanted = [row for row in grid() if is_candidate(row)]
-    for key in dict.fromkeys((row.part, row.setting, row.epochs, row.preset) for row in wanted):
-        own = [row for row in wanted if (row.part, row.setting, row.epochs, row.preset) == key]
+    for key in dict.fromkeys(row.key for row in wanted):
+        own = [row for row in wanted if row.key == key]
         ours, theirs = results.of(key), results.of((*baseline_of(own[0]), *key[2:]))
         seeds = [row.seed for row in own if row.seed in ours.index and row.seed in theirs.index]
         if len(seeds) < len(own):

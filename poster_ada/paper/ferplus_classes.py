@@ -48,10 +48,10 @@ def classes_table(results: FerplusResults) -> pd.DataFrame:
     percentage of test faces within TIE of a tie between their class and the next."""
     lines = []
     for row in settings_in(results):
-        key = (row.part, row.setting, row.epochs, row.preset)
-        runs = [results.predictions(run) for run in results.of(key)["id"]]
-        runs = [run for run in runs if COSINES in run]
-        if row.part in SEARCHED or not runs:
+        if row.part in SEARCHED:
+            continue
+        runs = [run for run in map(results.predictions, results.of(row.key)["id"]) if COSINES in run]
+        if not runs:
             continue
         cosines = np.stack([run[COSINES] for run in runs])
         of_cosine = row.choices["head"] in SUBTRACTS_FROM_COSINE
@@ -59,7 +59,7 @@ def classes_table(results: FerplusResults) -> pd.DataFrame:
         ties = np.mean([100 * (np.abs(run["gap"].astype(float)) < TIE).mean() for run in runs])
         for one, other in combinations(range(len(CLASS_NAMES)), 2):
             values = cosines[:, one, other].astype(float)
-            lines.append(dict(zip(KEY, key, strict=True)) | {
+            lines.append(dict(zip(KEY, row.key, strict=True)) | {
                 "seeds": len(runs), "class": CLASS_NAMES[one], "other": CLASS_NAMES[other], "cosine": values.mean(),
                 "cosine_interval": seed_interval(values.tolist()), "reach": limit,
                 "beyond": int((values > limit).sum()) if of_cosine else np.nan,
@@ -81,10 +81,10 @@ def draw_classes(results: FerplusResults) -> plt.Figure:
             axis.axis("off")
             continue
         square = np.full((len(CLASS_NAMES),) * 2, np.nan)
-        for line in own.itertuples():
-            one, other = CLASS_NAMES.index(line[own.columns.get_loc("class") + 1]), CLASS_NAMES.index(line.other)
-            square[one, other] = square[other, one] = line.cosine
-            if line.cosine > line.reach:
+        for *pair, cosine, limit in own[["class", "other", "cosine", "reach"]].itertuples(index=False):
+            one, other = map(CLASS_NAMES.index, pair)
+            square[one, other] = square[other, one] = cosine
+            if cosine > limit:
                 axis.plot([one, other], [other, one], "x", color=BLACK, markersize=4)
         axis.imshow(square, cmap=colours.cmap, norm=colours.norm)
         axis.set(title=f"{names[column]}, {lengths[row]} epochs", yticks=range(len(CLASS_NAMES)),

@@ -93,6 +93,11 @@ class FerplusRow:
     def id(self) -> str:
         return f"{self.part}-{self.setting}-e{self.epochs}-seed{self.seed}"
 
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        """What runs that differ by their seed alone share."""
+        return self.part, self.setting, self.epochs, self.preset
+
 
 def gamma_of(epochs: int) -> float:
     """What every epoch multiplies the learning rate by: 0.607, 0.7791 and 0.8827 for 6, 12 and 24 epochs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,9 +86,15 @@ class FerplusResults:
 
 def write_faces(results: Path, labels: np.ndarray, validation: np.ndarray, twins: np.ndarray, fingerprint: str) -> None:
     """Put what is true of the faces beside the predictions."""
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, label=labels.astype(np.uint8), twin=twins.astype(np.uint8),
-                                validation_label=validation.astype(np.uint8), fingerprint=np.array(fingerprint))
+    write_arrays(results / FACES, {
+        "label": labels.astype(np.uint8), "twin": twins.astype(np.uint8),
+        "validation_label": validation.astype(np.uint8), "fingerprint": np.array(fingerprint)})
 
-    write_atomically(results / FACES, write)
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """An npz file, whole or not at all."""
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # a name would get the suffix .npz
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    write_atomically(path, write)

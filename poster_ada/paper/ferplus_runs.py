@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import asdict, dataclass, replace
@@ -33,7 +33,7 @@ from poster_ada.paper.ablation import label_margin_predictions
 from poster_ada.paper.engine import Engine, can_submit, run_jobs
 from poster_ada.paper.ferplus_classes import COSINES, class_cosines
 from poster_ada.paper.ferplus_grid import CLASSES, FACES, PREDICTIONS, TABLE, FerplusRow, gamma_of
-from poster_ada.paper.ferplus_results import FerplusResults, write_faces
+from poster_ada.paper.ferplus_results import FerplusResults, write_arrays, write_faces
 from poster_ada.training.loop import train
 from poster_ada.training.recipe import TrainConfig, fit_recipe
 from poster_ada.training.runs import code_version
@@ -298,15 +298,6 @@ def write_predictions_of(
         "label_margin_right": np.packbits((flawed["label"] == flawed["prediction"]).to_numpy()), COSINES: cosines,
     }
     write_arrays(path, arrays)
-
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """An npz file, whole or not at all."""
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # a name would get the suffix .npz
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-
-    write_atomically(path, write)
 
 
 @dataclass(frozen=True)

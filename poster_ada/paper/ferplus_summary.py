@@ -45,7 +45,7 @@ def settings_in(results: FerplusResults) -> list[FerplusRow]:
     """One row of the grid for each part, setting, length and size that has a finished run, in the grid's order."""
     there = set(results.table["id"])
     rows = [row for row in grid(read_choice(results.folder)) if row.id in there]
-    return list({_key(row): row for row in reversed(rows)}.values())[::-1]
+    return list({row.key: row for row in reversed(rows)}.values())[::-1]
 
 
 def coverage(results: FerplusResults) -> pd.DataFrame:
@@ -61,8 +61,8 @@ def heads_table(results: FerplusResults) -> pd.DataFrame:
     """One line per setting: means over seeds, in percent, and half widths of their 95 % intervals over seeds."""
     table, lines = with_means(results), []
     for row in settings_in(results):
-        own = table[(table[KEY] == list(_key(row))).all(axis=1)]
-        line: dict[str, Any] = dict(zip(KEY, _key(row), strict=True)) | {"seeds": len(own)}
+        own = table[(table[KEY] == list(row.key)).all(axis=1)]
+        line: dict[str, Any] = dict(zip(KEY, row.key, strict=True)) | {"seeds": len(own)}
         for name in (name for name in MEANS if name in own):
             line |= {name: own[name].mean(), f"{name}_interval": seed_interval(own[name])}
         lines.append(line)
@@ -78,7 +78,7 @@ def comparisons(results: FerplusResults) -> pd.DataFrame:
     lines = []
     means = with_means(results).set_index("id")["degraded_accuracy"]
     for row, baseline, ours, theirs in _pairs(results):
-        line: dict[str, Any] = dict(zip(KEY, _key(row), strict=True)) | {
+        line: dict[str, Any] = dict(zip(KEY, row.key, strict=True)) | {
             "baseline": " ".join(part for part in baseline if part != row.part),
             "faces": "validation" if row.part in SEARCHED else "test", "seeds": len(ours)}
         prefix = "validation_" if row.part in SEARCHED else ""
@@ -109,7 +109,7 @@ def recalls_table(results: FerplusResults) -> pd.DataFrame:
         counts = results.confusions(ours), results.confusions(theirs)
         for label, name in enumerate(CLASS_NAMES):
             found = paired_interval(recall(label), *counts)
-            lines.append(dict(zip(KEY, _key(row), strict=True)) | {
+            lines.append(dict(zip(KEY, row.key, strict=True)) | {
                 "baseline": " ".join(part for part in baseline if part != row.part), "seeds": len(ours), "class": name,
                 "class_faces": int(counts[0][0, 0, label].sum()), **found})
     return pd.DataFrame(lines).set_index("part") if lines else pd.DataFrame()
@@ -179,10 +179,6 @@ def verdict(pair: Any) -> str:
     return ", ".join(words)
 
 
-def _key(row: FerplusRow) -> tuple[str, str, int, str]:
-    return row.part, row.setting, row.epochs, row.preset
-
-
 def _pairs(results: FerplusResults) -> Iterator[tuple[FerplusRow, tuple[str, str], pd.DataFrame, pd.DataFrame]]:
     """Each setting with its baselines, and the rows of both with the same seeds, in the same order.
 
@@ -200,7 +196,7 @@ def _pairs(results: FerplusResults) -> Iterator[tuple[FerplusRow, tuple[str, str
         for baseline in baselines:
             if baseline == (row.part, row.setting):
                 continue
-            ours, theirs = results.of(_key(row)), results.of((*baseline, row.epochs, row.preset))
+            ours, theirs = results.of(row.key), results.of((*baseline, row.epochs, row.preset))
             seeds = ours.index.intersection(theirs.index)
             if len(seeds):
                 yield row, baseline, ours.loc[seeds], theirs.loc[seeds]

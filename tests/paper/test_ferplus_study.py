@@ -29,6 +29,7 @@ from poster_ada.paper.ferplus_grid import (
     gamma_of,
     grid,
 )
+from poster_ada.paper.ferplus_results import write_arrays
 from poster_ada.paper.ferplus_runs import (
     TABLE,
     FerplusStudy,
@@ -39,7 +40,6 @@ from poster_ada.paper.ferplus_runs import (
     repeat,
     run_rows,
     without_temperature,
-    write_arrays,
 )
 from poster_ada.training.runs import Run
 
@@ -205,6 +205,8 @@ def test_finished_rows_are_left_alone_and_others_are_not(done, another, monkeypa
     other = FerplusStudy(done.dataset, done.folder, done.results, "cpu")
     monkeypatch.setattr(type(other.dataset), "fingerprint", lambda self: "others")
     assert not other.is_done(MLP)
+
+
 @pytest.mark.slow
 def test_a_stopped_row_goes_on_and_a_finished_ones_folder_can_go(another, monkeypatch):
     validate, calls = ferplus_runs.train.__globals__["validate"], []
@@ -223,6 +225,8 @@ def test_a_stopped_row_goes_on_and_a_finished_ones_folder_can_go(another, monkey
     assert len(calls) == 3 and result["epochs"] == 2
     assert another.is_done(MLP) and not (another.folder / MLP.id).exists()
     assert (another.results / PREDICTIONS / f"{MLP.id}.npz").is_file()
+
+
 @pytest.mark.slow
 def test_repeating_a_row_gives_its_numbers_again(done, capsys):
     table = done.table()
@@ -279,6 +283,8 @@ def test_the_plan_counts_what_is_left(done, monkeypatch):
 def test_speed_is_measured_where_nothing_is_finished(done, another):
     assert ferplus_runs.measured_speed(another, "nano") > 0
     assert ferplus_runs.measured_speed(done, "nano") == done.table()["faces_per_second"].median()
+
+
 @pytest.mark.slow
 def test_the_command_lists_refuses_and_runs_one_row(tmp_path, capsys):
     root = faces(tmp_path / "faces")

@@ -179,6 +179,8 @@ def test_without_any_run_the_ceiling_is_drawn_alone(tmp_path, capsys):
     models = pd.read_csv(tmp_path / "study_ferplus_ceiling.csv").set_index("model")
     assert list(models.index) == ["POSTER, published"] and models["to_second_round"].item() < 0
     assert (tmp_path / "study_ferplus_ceiling.png").is_file()
+
+
 @pytest.mark.slow
 def test_every_table_and_figure_comes_from_one_command(whole, capsys):
     ceiling = [{"classes": classes, "label": "all", "quantity": quantity, "percent": 90.0, "low": 89.0, "high": 91.0}

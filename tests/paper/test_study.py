@@ -63,6 +63,8 @@ def test_a_row_is_done_only_for_its_faces_settings_and_epochs(untrained, tmp_pat
     assert not made.is_done(Row("protocol", "adaface-m0.4", 2, rows[0].choices))
     copied = Study(made.dataset, "nano", tmp_path / "elsewhere", epochs=1)
     assert not copied.is_done(rows[0])
+
+
 @pytest.mark.slow
 def test_another_set_in_a_studys_folder_is_refused_not_counted(small_study, tmp_path):
     made, rows, _ = small_study
@@ -175,6 +177,8 @@ def test_each_run_is_done_once_and_tells_what_it_measured(small_study, monkeypat
     elsewhere = Row("protocol", "mlp", 9, {"head": "mlp"})
     with FileLock(made.folder / f"{elsewhere.id}.lock", is_singleton=False):  # as another process holds it
         assert made.run_row(elsewhere) is None
+
+
 @pytest.mark.slow
 def test_repeating_a_row_gives_its_numbers_again(small_study, capsys):
     made, rows, results = small_study

@@ -39,6 +39,8 @@ def two(faces, tmp_path_factory):
         for process in processes:
             process.kill()
     return out, [json.loads((out / f"rank{rank}.json").read_text()) for rank in "01"]
+
+
 @pytest.mark.slow
 def test_two_processes_compute_what_one_does(two, faces, tmp_path):
     one, both = train(same_as_one(faces), tmp_path / "one", device="cpu", quiet=True), Run(two[0] / "0")
@@ -48,11 +50,15 @@ def test_two_processes_compute_what_one_does(two, faces, tmp_path):
     mine, theirs = weights(one, "last"), weights(both, "last")
     for name in ("head.batch_mean", "head.batch_std", "image_stream.stem.1.running_var", "head.kernel"):
         torch.testing.assert_close(theirs[name], mine[name], rtol=2e-3, atol=2e-4, msg=name)
+
+
 @pytest.mark.slow
 def test_the_norms_of_both_processes_make_the_statistics(two):
     norms = [1.0, 2.0, 5.0, 12.0]
     for seen in two[1]:
         assert seen["statistics"] == pytest.approx([statistics.mean(norms), statistics.stdev(norms)])
+
+
 @pytest.mark.slow
 def test_sam_with_drop_path_takes_every_process_to_one_point(two):
     (first, second), run = two[1], Run(two[0] / "1")
@@ -62,6 +68,8 @@ def test_sam_with_drop_path_takes_every_process_to_one_point(two):
     assert len(masks[0]) == len(masks[1]) > 0 and len(masks[0][0]) == 4
     assert masks[0] != masks[1]
     assert 0.3 < statistics.mean(kept for mask in masks[0] for kept in mask) < 0.7
+
+
 @pytest.mark.slow
 def test_processes_share_one_folder(two):
     assert [seen["stages"][0][2] for seen in two[1]] == [str(two[0] / "0")] * 2

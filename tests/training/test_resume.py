@@ -232,6 +232,8 @@ def test_results_are_gone_as_soon_as_a_run_goes_on(trained, faces, tmp_path, mon
     run = stopped_run(small(faces, head="arcface", epochs=3), tmp_path / "run", monkeypatch, epochs=0)
     assert not run.finished and run.config.epochs == 3
     assert not (run.path / "predictions.csv").exists() and not (run.path / LABEL_MARGIN_TABLE).exists()
+
+
 @pytest.mark.slow
 def test_more_epochs_go_on_from_the_longest_shorter_run(faces, tmp_path, capsys, monkeypatch):
     short = train(small(faces, epochs=1), device="cpu", quiet=True)

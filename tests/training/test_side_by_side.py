@@ -28,6 +28,8 @@ def three(faces):
 
 def changed_at(run):
     return (run.path / "record.json").stat().st_mtime_ns
+
+
 @pytest.mark.slow
 def test_workers_leave_what_train_leaves(faces, dataset, tmp_path, capfd):
     configs = three(faces)
@@ -41,6 +43,8 @@ def test_workers_leave_what_train_leaves(faces, dataset, tmp_path, capfd):
     assert found.path == runs[1].path and changed_at(found) == before
     alone = train(configs[1], tmp_path / "alone", device="cpu", quiet=True, dataset=dataset)
     assert alone.log["train_loss"].to_list() == pytest.approx(runs[1].log["train_loss"].to_list(), rel=1e-3)
+
+
 @pytest.mark.slow
 def test_the_bar_counts_epochs(faces, dataset, capsys):
     train_all([small(faces, epochs=2, head="mlp"), small(faces, epochs=1, head="adaface")], dataset, "cpu", workers=2)
