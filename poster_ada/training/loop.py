@@ -60,6 +60,9 @@ class Objective(nn.Module):
         model.head.count_classes(class_counts)
         shares = class_counts / class_counts.sum()
         self.adjustment = config.logit_adjustment * shares.clamp(min=1e-6).log()
+        # Smoothed evenly, a target is larger than a rare class's adjusted share could be: every face would be drawn to
+        # the rarest class. Spread as the adjustment is, the smoothing asks the same of all the others.
+        self.spread = self.adjustment.softmax(0) if config.logit_adjustment and config.label_smoothing else None
         self.class_weights = class_balanced_weights(class_counts, config.class_balance)
 
     def forward(self, batch: Batch, landmark_map: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,9 +76,10 @@ class Objective(nn.Module):
             correct = (self.model.forward_head(features).argmax(1) == batch.labels).sum()
         if config.logit_adjustment:
             logits = logits + self.adjustment.to(logits.device)
+        spread = None if self.spread is None else self.spread.to(logits.device)
         targets = batch.votes if config.targets == "votes" else batch.labels
         weights = self.class_weights.to(logits.device)[batch.labels] if config.class_balance else None
-        loss = recipe_loss(logits, targets, config.label_smoothing, weights)
+        loss = recipe_loss(logits, targets, config.label_smoothing, weights, spread)
         if config.quality_weight:
             loss = loss + config.quality_weight * quality_loss(features.norm, batch.quality)
         return loss, correct

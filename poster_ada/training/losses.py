@@ -8,19 +8,26 @@ from torch import Tensor
 
 
 def recipe_loss(
-    logits: Tensor, targets: Tensor, label_smoothing: float = 0.2, weights: Tensor | None = None
+    logits: Tensor, targets: Tensor, label_smoothing: float = 0.2, weights: Tensor | None = None,
+    spread: Tensor | None = None,
 ) -> Tensor:
     """The published loss, 2 * label-smoothed cross-entropy + cross-entropy, on (margin) logits (B, C); a scalar.
 
     Args:
         targets: int64 (B,) labels, or float (B, C) shares of votes, each row summing to 1.
         weights: (B,), what each face counts in the batch's mean; None: 1.
+        spread: (C,) summing to 1, how the smoothing's share is spread over the classes; None: evenly.
     """
     logits = logits.float()
+    smoothed, smoothing = targets, label_smoothing
+    if spread is not None:
+        shares = targets if targets.is_floating_point() else F.one_hot(targets, logits.shape[1]).float()
+        smoothed, smoothing = torch.lerp(shares, spread.expand_as(shares), label_smoothing), 0.0
     if weights is None:
-        return 2 * F.cross_entropy(logits, targets, label_smoothing=label_smoothing) + F.cross_entropy(logits, targets)
-    smoothed = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
-    return (weights * (2 * smoothed + F.cross_entropy(logits, targets, reduction="none"))).mean()
+        return 2 * F.cross_entropy(logits, smoothed, label_smoothing=smoothing) + F.cross_entropy(logits, targets)
+    each = 2 * F.cross_entropy(logits, smoothed, label_smoothing=smoothing, reduction="none") + F.cross_entropy(
+        logits, targets, reduction="none")
+    return (weights * each).mean()
 
 
 def class_balanced_weights(counts: Tensor, beta: float) -> Tensor:

@@ -81,6 +81,26 @@ def test_objective_takes_the_targets_and_the_adjustment_of_its_recipe(faces, tar
     torch.testing.assert_close(loss, recipe_loss(adjusted, wanted, 0.0), rtol=1e-4, atol=1e-4)
 
 
+def test_a_face_learnt_with_smoothing_and_adjustment_is_still_told_by_its_class(faces):
+    """Smoothed evenly, the loss is smallest where many a face's largest logit is the rarest class's."""
+    shares = torch.tensor([0.4, 0.3, 0.13, 0.1, 0.04, 0.028, 0.002])
+    objective = Objective(Poster(small(faces).model), small(faces, logit_adjustment=1.0), shares)
+    labels = torch.arange(7)
+    for spread, right in ((objective.spread, 7), (None, 3)):
+        logits = torch.zeros(7, 7, requires_grad=True)
+        optimizer = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
+
+        def step(logits=logits, spread=spread, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = recipe_loss(logits + objective.adjustment, labels, 0.2, spread=spread)
+            loss.backward()
+            return loss
+
+        optimizer.step(step)
+        assert (logits.argmax(1) == labels).sum() == right
+    assert objective.spread.sum() == pytest.approx(1)
+
+
 def test_objective_counts_margin_free_predictions_and_sees_the_margin(faces):
     torch.manual_seed(1)
     model = Poster(small(faces, head="cosface", margin=0.3, scale=8.0).model).eval()  # BatchNorm as it is
