@@ -7,13 +7,18 @@
 Hierarchical bootstrap: each resample draws faces, the same for all seeds, and seeds, the same for both models. A few
 seeds drawn with replacement vary too little; what the draw of seeds adds is therefore widened by sqrt(n / (n - 1)) and
 by Student's t over the normal quantile, so that seeds alone would give the paired t interval.
+
+Where many settings have one or two seeds each, `Spread` takes what seeds change from all of them together, as a
+randomised block design does: a setting and a seed add up, and the rest is chance of equal size everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
@@ -53,6 +58,39 @@ def recall(label: int) -> Measure:
             return 100 * counts[..., label, label] / counts[..., label, :].sum(-1)
 
     return measure
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviation of a run about the sum of its setting's and its seed's effect, and its degrees of freedom."""
+
+    deviation: float
+    freedom: int
+
+    @classmethod
+    def of(cls, values: pd.Series) -> Spread:
+        """From a value per (setting, seed); not every setting needs every seed."""
+        of_settings, of_seeds = (pd.get_dummies(values.index.get_level_values(level)) for level in (0, 1))
+        effects, found = np.hstack([of_settings, of_seeds]).astype(float), values.to_numpy(float)
+        fitted, _, rank, _ = np.linalg.lstsq(effects, found)
+        freedom = len(found) - int(rank)
+        squares = float(((found - effects @ fitted) ** 2).sum())
+        return cls(float(np.sqrt(squares / freedom)) if freedom else float("nan"), freedom)
+
+    def interval(self, difference: float, seeds: int, over_faces: float = 0.0) -> dict[str, float]:
+        """`low`, `high`, `one_sided_low`, as of `paired_interval`, and `p` over seeds of a mean difference of two
+        settings with the same seeds; NaN without degrees of freedom.
+
+        Args:
+            over_faces: standard deviation that the draw of faces adds.
+        """
+        if not self.freedom or not self.deviation:
+            return dict.fromkeys(("low", "high", "one_sided_low", "p"), float("nan"))
+        error = self.deviation * np.sqrt(2 / seeds)
+        both, one = (float(np.hypot(student_t.ppf(level, self.freedom) * error, norm.ppf(level) * over_faces))
+                     for level in (0.975, 0.95))
+        return {"low": difference - both, "high": difference + both, "one_sided_low": difference - one,
+                "p": float(2 * student_t.sf(abs(difference) / error, self.freedom))}
 
 
 def paired_interval(measure: Measure, ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:

@@ -17,6 +17,7 @@ from poster_ada.files import write_atomically
 from poster_ada.paper.ferplus_grid import CLASSES, FACES, PREDICTIONS, SEARCHED, TABLE
 
 CLASS_NAMES = AFFECTNET_CLASSES[:CLASSES]
+AGREEMENT = "validation_agreement"
 KEY = ["part", "setting", "epochs", "preset"]  # of runs that differ by their seed alone
 
 
@@ -44,7 +45,8 @@ class FerplusResults:
 
     @cached_property
     def faces(self) -> dict[str, np.ndarray]:
-        """`label` and `validation_label` (class numbers), `twin` (0 or 1), and the set's `fingerprint`."""
+        """`label` and `validation_label` (class numbers), `twin` (0 or 1), `validation_agreement` (votes for the label,
+        of at most ten), and the set's `fingerprint`."""
         path = self.folder / FACES
         if not path.is_file():
             raise InputError(f"there is no {path} with the faces' true labels; give FER+ itself with --data.")
@@ -84,11 +86,15 @@ class FerplusResults:
         return np.stack(counts)
 
 
-def write_faces(results: Path, labels: np.ndarray, validation: np.ndarray, twins: np.ndarray, fingerprint: str) -> None:
+def write_faces(
+    results: Path, labels: np.ndarray, validation: np.ndarray, twins: np.ndarray, agreement: np.ndarray,
+    fingerprint: str,
+) -> None:
     """Put what is true of the faces beside the predictions."""
     write_arrays(results / FACES, {
         "label": labels.astype(np.uint8), "twin": twins.astype(np.uint8),
-        "validation_label": validation.astype(np.uint8), "fingerprint": np.array(fingerprint)})
+        "validation_label": validation.astype(np.uint8), AGREEMENT: agreement.astype(np.uint8),
+        "fingerprint": np.array(fingerprint)})
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -33,7 +33,7 @@ from poster_ada.paper.ablation import label_margin_predictions
 from poster_ada.paper.engine import Engine, can_submit, run_jobs
 from poster_ada.paper.ferplus_classes import COSINES, class_cosines
 from poster_ada.paper.ferplus_grid import CLASSES, FACES, PREDICTIONS, TABLE, FerplusRow, gamma_of
-from poster_ada.paper.ferplus_results import FerplusResults, write_arrays, write_faces
+from poster_ada.paper.ferplus_results import AGREEMENT, FerplusResults, write_arrays, write_faces
 from poster_ada.training.loop import train
 from poster_ada.training.recipe import TrainConfig, fit_recipe
 from poster_ada.training.runs import code_version
@@ -136,10 +136,12 @@ class FerplusStudy:
             write_atomically(self.results / TABLE, lambda temporary: table.to_csv(temporary, index=False))
 
     def keep_faces(self) -> None:
-        """Put what is true of the faces beside the predictions, where it is not there."""
-        if not (self.results / FACES).is_file():
-            write_faces(self.results, self.dataset.test.labels, self.validation.labels, self.twins,
-                        self.dataset.fingerprint())
+        """Put what is true of the faces beside the predictions, where it is not there, or not all of it."""
+        if not (self.results / FACES).is_file() or AGREEMENT not in FerplusResults(self.results).faces:
+            votes, labels = self.validation.votes, self.validation.labels
+            assert votes is not None
+            write_faces(self.results, self.dataset.test.labels, labels, self.twins,
+                        votes[np.arange(len(labels)), labels], self.dataset.fingerprint())
 
     def keep_class_cosines(self) -> None:
         """Add the cosines between a head's classes to the predictions of rows that were made before they were kept, and

@@ -5,7 +5,8 @@
     write_summary(results)
 
 Intervals of differences cover seeds and faces (evaluation/hierarchical.py). Every p-value is a paired t-test over
-seeds; `_holm` is corrected for all settings of the same part that are compared with the same baseline.
+seeds; `_holm` is corrected for all settings of the same part that are compared with the same baseline. The search has
+too few seeds of each setting for that: what seeds change is estimated from all runs of its length together (`Spread`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from poster_ada.data.degrade import SEVERITIES, WORST
-from poster_ada.evaluation.hierarchical import holm, paired_interval, recall
+from poster_ada.evaluation.hierarchical import Spread, holm, paired_interval, recall
 from poster_ada.paper.ablation import paired_test, seed_interval
 from poster_ada.paper.ferplus_choice import MARGINS, MEASURES
 from poster_ada.paper.ferplus_grid import PARTS, SEARCHED, FerplusRow, baseline_of, grid, read_choice
@@ -75,24 +76,28 @@ def comparisons(results: FerplusResults) -> pd.DataFrame:
 
     `non_inferior`: whether the one-sided 95 % intervals lie above -1 point of accuracy and -1.5 of macro F1.
     """
-    lines = []
-    means = with_means(results).set_index("id")["degraded_accuracy"]
+    lines, table = [], with_means(results)
+    means = table.set_index("id")["degraded_accuracy"]
     for row, baseline, ours, theirs in _pairs(results):
+        searched = row.part in SEARCHED
         line: dict[str, Any] = dict(zip(KEY, row.key, strict=True)) | {
             "baseline": " ".join(part for part in baseline if part != row.part),
-            "faces": "validation" if row.part in SEARCHED else "test", "seeds": len(ours)}
-        prefix = "validation_" if row.part in SEARCHED else ""
+            "faces": "validation" if searched else "test", "seeds": len(ours)}
         counts = results.confusions(ours), results.confusions(theirs)
         for name, measure in MEASURES.items():
-            found = paired_interval(measure, *counts)
+            column = f"validation_{name}" if searched else name
+            found = paired_interval(measure, *counts) | {"p_seeds": _p(ours[column] - theirs[column])}
+            if searched:
+                over_faces = (measure(counts[0]) - measure(counts[1]))[:, 1:].mean(0).std()
+                found |= _pooled(table, row, column, found["difference"], len(ours), over_faces)
             line |= {f"{name}_{key}": value for key, value in found.items()}
-            line[f"{name}_p_seeds"] = _p(ours[f"{prefix}{name}"] - theirs[f"{prefix}{name}"])
-        line["non_inferior"] = len(ours) > 1 and all(
-            line[f"{name}_one_sided_low"] > -margin for name, margin in MARGINS.items())
+        line["non_inferior"] = all(line[f"{name}_one_sided_low"] > -margin for name, margin in MARGINS.items())
         degraded = means[ours["id"]].to_numpy() - means[theirs["id"]].to_numpy()
-        line |= {"degraded_difference": degraded.mean(), "degraded_interval": seed_interval(degraded),
-                 "degraded_p_seeds": _p(degraded)}
-        lines.append(line)
+        found = {"difference": degraded.mean(), "interval": seed_interval(degraded), "p_seeds": _p(degraded)}
+        if searched:
+            pooled = _pooled(table, row, "degraded_accuracy", degraded.mean(), len(ours))
+            found |= {"interval": pooled["high"] - degraded.mean(), "p_seeds": pooled["p_seeds"]}
+        lines.append(line | {f"degraded_{key}": value for key, value in found.items()})
     table = pd.DataFrame(lines)
     if not len(table):
         return table
@@ -153,14 +158,14 @@ def findings(results: FerplusResults) -> list[str]:
     sentences = [f"{part}: {line['done']} of {line['runs']} runs." for part, line in done.iterrows() if line["runs"]]
     pairs = comparisons(results)
     for part, pair in pairs.iterrows():
-        if pair["seeds"] < 2:
+        if np.isnan(pair["accuracy_low"]):
             continue
         told = [f"{words} {pair[f'{name}_difference']:+.1f} ({pair[f'{name}_low']:+.1f} to "
                 f"{pair[f'{name}_high']:+.1f}; p {pair[f'{name}_p_seeds_holm']:.2g} over seeds, Holm)"
                 for name, words in (("accuracy", "accuracy"), ("macro_f1", "macro F1"))]
         sentences.append(
             f"{part}, {pair['setting']} against {pair['baseline']}, {pair['preset']}, {pair['epochs']} epochs, "
-            f"{pair['seeds']} seeds, {pair['faces']} faces: {', '.join(told)}: {verdict(pair)}.")
+            f"seeds: {pair['seeds']}, {pair['faces']} faces: {', '.join(told)}: {verdict(pair)}.")
     for setting, line in trend_table(results).iterrows():
         if line["seeds"] > 1:
             sentences.append(f"{setting}, {line['measure']}: {line['slope']:+.1f} points per doubling of training ("
@@ -206,6 +211,16 @@ def _p(differences: Any) -> float:
     """Of a paired t-test over seeds; NaN where there are fewer than two, or where all are the same."""
     values = np.asarray(differences, float)
     return float("nan") if len(values) < 2 or np.ptp(values) == 0 else paired_test(values.tolist())["p"]
+
+
+def _pooled(
+    table: pd.DataFrame, row: FerplusRow, column: str, difference: float, seeds: int, over_faces: float = 0.0
+) -> dict[str, float]:
+    """The interval and p-value of a difference, from the spread of all runs of the row's length and size."""
+    same = table[(table["epochs"] == row.epochs) & (table["preset"] == row.preset)].dropna(subset=[column])
+    runs = pd.MultiIndex.from_arrays([same["part"] + " " + same["setting"], same["seed"]])
+    found = Spread.of(pd.Series(same[column].to_numpy(), runs)).interval(difference, seeds, over_faces)
+    return found | {"p_seeds": found.pop("p")}
 
 
 def _slope_of(values: pd.Series) -> float:

@@ -44,7 +44,7 @@ def test_cosines_are_those_of_the_class_vectors():
 def test_the_table_counts_pairs_beyond_reach_and_ties(tmp_path):
     wanted = ("published-mlp-e6", "published-adaface-m0.4-e6", "ingredients-mlp-e6")
     rows = [row for row in grid() if row.id.rsplit("-", 1)[0] in wanted and row.seed in (1, 2, 11)]
-    write_faces(tmp_path, np.arange(20) % 7, np.arange(20) % 7, np.zeros(20, bool), "f")
+    write_faces(tmp_path, np.arange(20) % 7, np.arange(20) % 7, np.zeros(20, bool), np.full(20, 9), "f")
     for row in rows:
         cosines = np.eye(7, dtype=np.float32)
         cosines[4, 5] = cosines[5, 4] = 0.9 if row.seed == 1 else 0.96

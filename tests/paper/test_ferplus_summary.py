@@ -45,7 +45,7 @@ def write_rows(folder, rows, right):
     """A table and predictions as of these rows; `right(row)`: the share of faces that each classifies rightly."""
     lines, near = [], np.eye(7, dtype=np.float32)
     near[4, 5] = near[5, 4] = 0.95  # Fear and Disgust
-    write_faces(folder, LABELS, LABELS, LABELS == 9, "f")
+    write_faces(folder, LABELS, LABELS, LABELS == 9, 4 + LABELS, "f")
     for row in rows:
         random = np.random.default_rng(row.seed)  # as of paired runs: the same faces are hard
         said = np.where(random.permutation(FACES) < right(row) * FACES, LABELS, (LABELS + 1) % 7)
