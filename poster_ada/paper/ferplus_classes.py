@@ -72,7 +72,7 @@ def draw_classes(results: FerplusResults) -> plt.Figure:
     table = classes_table(results).loc[["published"]]
     names = [name for name in PUBLISHED if name in set(table["setting"])]
     lengths = sorted(set(table.loc[table["setting"].isin(names), "epochs"]))
-    fig, axes = plt.subplots(len(lengths), len(names), figsize=(PAGE_WIDTH, 0.6 + 1.7 * len(lengths)), squeeze=False,
+    fig, axes = plt.subplots(len(lengths), len(names), figsize=(PAGE_WIDTH, 0.7 + 1.35 * len(lengths)), squeeze=False,
                              sharex=True, sharey=True, layout="compressed")
     colours = ScalarMappable(Normalize(0, 1), "cividis")
     for (row, column), axis in np.ndenumerate(axes):

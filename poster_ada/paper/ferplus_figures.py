@@ -11,8 +11,10 @@ import pandas as pd
 
 from poster_ada.data.ceiling import BEST_HIGHEST, BEST_LOW, LEADING, SECOND_ROUND
 from poster_ada.palette import BLACK, BLUE, GREEN, NEUTRAL_COLOUR, ORANGE, PALE, PURPLE, SKY_BLUE, VERMILION, shade
+from poster_ada.paper.ferplus_choice import MARGINS
 from poster_ada.paper.ferplus_classes import classes_table, draw_classes, sentences
 from poster_ada.paper.ferplus_grid import LENGTHS, SEARCHED, SHORT, TABLE
+from poster_ada.paper.ferplus_quality import quality_table
 from poster_ada.paper.ferplus_results import CLASS_NAMES, FerplusResults
 from poster_ada.paper.ferplus_summary import comparisons, findings, heads_table, recalls_table, trend_table
 from poster_ada.paper.figures import COLUMN_WIDTH, PAGE_WIDTH, apply_style, save_figure, save_table
@@ -104,15 +106,19 @@ def draw_trend(results: FerplusResults) -> plt.Figure:
 
 
 def draw_search(results: FerplusResults) -> plt.Figure:
-    """The search's settings less MLP on validation faces."""
+    """Each ingredient's setting less MLP on validation faces, with 95 % intervals; the published setting is dashed."""
     pairs = comparisons(results)
-    own = pairs[pairs.index.isin(SEARCHED) & pairs["baseline"].str.endswith("mlp")
-                & ~pairs["baseline"].str.endswith("camera-mlp")].iloc[::-1]
+    own = pairs[(pairs.index == "ingredients") & pairs["baseline"].str.endswith("mlp")].iloc[::-1]
     fig, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 0.7 + 0.17 * len(own)), sharey=True)
     places = np.arange(len(own))
-    for axis, name, words in zip(axes, ("accuracy", "macro_f1"), ("accuracy", "macro F1"), strict=True):
-        axis.plot(own[f"{name}_difference"], places, "o", markersize=3, color=VERMILION)
+    for axis, (name, margin), words in zip(axes, MARGINS.items(), ("accuracy", "macro F1"), strict=True):
+        found = own[f"{name}_difference"]
+        axis.errorbar(found, places, xerr=(own[f"{name}_high"] - found).fillna(0), fmt="o", markersize=3,
+                      elinewidth=0.8, color=VERMILION)
         axis.axvline(0, color="black", linewidth=0.6)
+        axis.axvline(-margin, color=NEUTRAL_COLOUR, linestyle=":", linewidth=0.8)
+        for published in found[own["setting"] == "published"]:
+            axis.axvline(published, color=VERMILION, linestyle="--", linewidth=0.6)
         axis.set(title=f"{words} less MLP's, validation (points)", yticks=places, yticklabels=own["setting"])
     return fig
 
@@ -161,7 +167,8 @@ def draw_ceiling(results: FerplusResults) -> plt.Figure:
 TABLES: dict[str, Callable[[FerplusResults], pd.DataFrame]] = {
     "study_ferplus_heads": heads_table, "study_ferplus_comparisons": comparisons,
     "study_ferplus_recalls": recalls_table, "study_ferplus_trend": trend_table,
-    "study_ferplus_classes": classes_table, "study_ferplus_ceiling": models_and_ceiling,
+    "study_ferplus_classes": classes_table, "study_ferplus_quality": quality_table,
+    "study_ferplus_ceiling": models_and_ceiling,
 }
 FIGURES: dict[str, Callable[[FerplusResults], plt.Figure]] = {
     "study_ferplus_heads": draw_heads, "study_ferplus_recalls": draw_recalls, "study_ferplus_gaps": draw_gaps,
@@ -180,7 +187,7 @@ def figures_of(results: FerplusResults) -> list[str]:
     there = {
         "study_ferplus_heads": len(published), "study_ferplus_gaps": (published["head"] == "adaface").sum(),
         "study_ferplus_recalls": len(on_test) and ((on_test["epochs"] == SHORT) & (on_test["preset"] == "nano")).sum(),
-        "study_ferplus_trend": len(trend), "study_ferplus_search": len(pairs) and pairs.index.isin(SEARCHED).sum(),
+        "study_ferplus_trend": len(trend), "study_ferplus_search": len(pairs) and (pairs.index == "ingredients").sum(),
         "study_ferplus_classes": len(classes) and (classes.index == "published").sum(),
         "study_ferplus_ceiling": (results.folder / CEILING).is_file(),
     }

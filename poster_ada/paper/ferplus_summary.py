@@ -76,8 +76,8 @@ def comparisons(results: FerplusResults) -> pd.DataFrame:
 
     `non_inferior`: whether the one-sided 95 % intervals lie above -1 point of accuracy and -1.5 of macro F1.
     """
-    lines, table = [], with_means(results)
-    means = table.set_index("id")["degraded_accuracy"]
+    lines, of_runs = [], with_means(results).set_index("id")
+    means = of_runs["degraded_accuracy"]
     for row, baseline, ours, theirs in _pairs(results):
         searched = row.part in SEARCHED
         line: dict[str, Any] = dict(zip(KEY, row.key, strict=True)) | {
@@ -89,14 +89,15 @@ def comparisons(results: FerplusResults) -> pd.DataFrame:
             found = paired_interval(measure, *counts) | {"p_seeds": _p(ours[column] - theirs[column])}
             if searched:
                 over_faces = (measure(counts[0]) - measure(counts[1]))[:, 1:].mean(0).std()
-                found |= _pooled(table, row, column, found["difference"], len(ours), over_faces)
+                wider = spread_of(results, row, of_runs[column]).interval(found["difference"], len(ours), over_faces)
+                found |= wider | {"p_seeds": wider.pop("p")}
             line |= {f"{name}_{key}": value for key, value in found.items()}
         line["non_inferior"] = all(line[f"{name}_one_sided_low"] > -margin for name, margin in MARGINS.items())
         degraded = means[ours["id"]].to_numpy() - means[theirs["id"]].to_numpy()
         found = {"difference": degraded.mean(), "interval": seed_interval(degraded), "p_seeds": _p(degraded)}
         if searched:
-            pooled = _pooled(table, row, "degraded_accuracy", degraded.mean(), len(ours))
-            found |= {"interval": pooled["high"] - degraded.mean(), "p_seeds": pooled["p_seeds"]}
+            wider = spread_of(results, row, means).interval(degraded.mean(), len(ours))
+            found |= {"interval": wider["high"] - degraded.mean(), "p_seeds": wider["p"]}
         lines.append(line | {f"degraded_{key}": value for key, value in found.items()})
     table = pd.DataFrame(lines)
     if not len(table):
@@ -105,6 +106,14 @@ def comparisons(results: FerplusResults) -> pd.DataFrame:
         table.insert(table.columns.get_loc(f"{name}_p_seeds") + 1, f"{name}_p_seeds_holm",
                      table.groupby(["part", "baseline"])[f"{name}_p_seeds"].transform(holm))
     return table.set_index("part")
+
+
+def spread_of(results: FerplusResults, row: FerplusRow, values: pd.Series) -> Spread:
+    """What seeds change in `values` (by run), from all runs of the row's length and size together."""
+    table = results.table
+    same = table[(table["epochs"] == row.epochs) & (table["preset"] == row.preset)]
+    runs = pd.MultiIndex.from_arrays([same["part"] + " " + same["setting"], same["seed"]])
+    return Spread.of(values.loc[same["id"]].set_axis(runs).dropna())
 
 
 def recalls_table(results: FerplusResults) -> pd.DataFrame:
@@ -211,16 +220,6 @@ def _p(differences: Any) -> float:
     """Of a paired t-test over seeds; NaN where there are fewer than two, or where all are the same."""
     values = np.asarray(differences, float)
     return float("nan") if len(values) < 2 or np.ptp(values) == 0 else paired_test(values.tolist())["p"]
-
-
-def _pooled(
-    table: pd.DataFrame, row: FerplusRow, column: str, difference: float, seeds: int, over_faces: float = 0.0
-) -> dict[str, float]:
-    """The interval and p-value of a difference, from the spread of all runs of the row's length and size."""
-    same = table[(table["epochs"] == row.epochs) & (table["preset"] == row.preset)].dropna(subset=[column])
-    runs = pd.MultiIndex.from_arrays([same["part"] + " " + same["setting"], same["seed"]])
-    found = Spread.of(pd.Series(same[column].to_numpy(), runs)).interval(difference, seeds, over_faces)
-    return found | {"p_seeds": found.pop("p")}
 
 
 def _slope_of(values: pd.Series) -> float:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t as student_t
 
 from poster_ada import study
 from poster_ada.errors import InputError
-from poster_ada.evaluation.hierarchical import accuracy
+from poster_ada.evaluation.hierarchical import Spread, accuracy
 from poster_ada.paper import ferplus_choice
 from poster_ada.paper.ferplus_choice import MARGINS, choose, is_candidate, power_of, search_table, write_choice
 from poster_ada.paper.ferplus_classes import COSINES
@@ -26,6 +27,7 @@ from poster_ada.paper.ferplus_grid import (
     grid,
     read_choice,
 )
+from poster_ada.paper.ferplus_quality import quality_table
 from poster_ada.paper.ferplus_results import CLASS_NAMES, FerplusResults, write_faces
 from poster_ada.paper.ferplus_summary import (
     comparisons,
@@ -58,7 +60,9 @@ def write_rows(folder, rows, right):
                       "epochs": row.epochs, "seed": row.seed, "commit": "c", "fingerprint": "f", "accuracy": hit,
                       "macro_f1": hit, "validation_accuracy": hit, "validation_macro_f1": hit, "ece": 3.0,
                       "label_margin_accuracy": hit - margin_head * 48 / row.epochs, "accuracy_blur_1": hit - 5.0,
-                      **{f"recall_{name.lower()}": hit for name in CLASS_NAMES}})
+                      "r_norm_agreement_within": 0.1, "r_embedding_all": 0.2,
+                      **{f"{prefix}recall_{name.lower()}": hit for name in CLASS_NAMES
+                         for prefix in ("", "validation_")}})
     pd.DataFrame(lines).to_csv(folder / TABLE, index=False)
     return FerplusResults(folder)
 
@@ -242,3 +246,50 @@ def test_rows_of_other_faces_are_refused(tmp_path):
     (tmp_path / PREDICTIONS / "faces.npz").unlink()
     with pytest.raises(InputError, match="give FER"):
         findings(FerplusResults(tmp_path))
+
+
+def test_the_search_takes_what_seeds_change_from_all_runs_of_its_length(whole):
+    table = whole.table[whole.table["epochs"] == 6]
+    wide = table.assign(name=table["part"] + " " + table["setting"]).pivot(
+        index="name", columns="seed", values="validation_accuracy").loc[lambda wide: wide[[11, 12]].notna().all(axis=1)]
+    block = wide[[11, 12]].stack()
+    residual = wide[[11, 12]].sub(wide[[11, 12]].mean(axis=1), axis=0)
+    residual -= residual.mean()
+    spread = Spread.of(block)
+    assert spread.freedom == len(wide) - 1
+    assert spread.deviation == pytest.approx(np.sqrt((residual**2).to_numpy().sum() / (len(wide) - 1)))
+    line = comparisons(whole).loc["ingredients"].query("setting == 'margin-0.1' and baseline == 'mlp'").iloc[0]
+    of_all = Spread.of(table.assign(name=table["part"] + table["setting"]).set_index(["name", "seed"])[
+        "validation_accuracy"])
+    assert of_all.freedom > spread.freedom
+    over_seeds = student_t.ppf(0.975, of_all.freedom) * of_all.deviation  # sqrt(2 / 2 seeds)
+    half = line["accuracy_high"] - line["accuracy_difference"]
+    assert over_seeds < half < over_seeds + 5 and line["accuracy_difference"] - half == pytest.approx(
+        line["accuracy_low"])
+    assert line["accuracy_p_seeds"] == pytest.approx(
+        2 * student_t.sf(abs(line["accuracy_difference"]) / of_all.deviation, of_all.freedom))
+
+
+def test_one_seed_of_the_search_has_an_interval_where_others_tell_the_spread(tmp_path):
+    rows = [row for row in grid() if row.part == "published" and row.epochs == 6 and row.seed <= 3
+            or row.part == "ingredients" and row.seed == 11]
+    line = comparisons(write_rows(tmp_path, rows, share)).loc["ingredients"].iloc[0]
+    assert line["seeds"] == 1 and line["accuracy_low"] < line["accuracy_difference"] < line["accuracy_high"]
+
+
+def test_quality_is_compared_with_the_norms_own_and_the_same_faults(whole):
+    table = quality_table(whole).reset_index().set_index("setting")
+    assert set(table.loc[["votes", "votes-h1", "norm-h1"], "q"]) == {"votes", "votes, h 1", "norm, h 1"}
+    assert table.loc["camera-norm-taught", "q"] == "norm, taught" and table.loc["mlp", "q"] == ""
+    of_validation = whole.table.set_index(["setting", "seed"])["validation_accuracy"]
+    wanted = of_validation["camera-degradation"] - of_validation["camera-norm"]
+    assert table.loc["camera-degradation", "accuracy_difference"] == pytest.approx(wanted.mean())
+    own = whole.table.query("part == 'ingredients' and setting == 'published'").set_index("seed")
+    assert table.loc["votes", "rare_difference"] == pytest.approx(
+        (of_validation["votes"] - own["validation_accuracy"]).mean())
+    assert np.isnan(table.loc[["published", "camera-norm"], "accuracy_difference"]).all()
+    doubtful = LABELS <= 2  # of 4 + label votes, at most six
+    both = [100 * (whole.predictions(f"quality-votes-e6-seed{seed}")["validation_prediction"][doubtful]
+                   == LABELS[doubtful]).mean() for seed in (11, 12)]
+    assert table.loc["votes", "unsure"] == pytest.approx(np.mean(both))
+    assert (table["unsure_p_seeds_holm"].dropna() <= 1).all()
