@@ -71,6 +71,7 @@ def quality_table(results: FerplusResults) -> pd.DataFrame:
             "q": source_of(row), "augmentation": "camera" if camera else "warp", "seeds": len(ours),
             **values.loc[ours["id"]].mean().to_dict(),
             "r_agreement": ours["r_norm_agreement_within"].mean(), "r_degradation": ours["r_embedding_all"].mean()}
+        line |= {f"{name}_{key}": float("nan") for name in values for key in ("difference", "low", "high", "p")}
         seeds = ours.index.intersection(theirs.index)
         if len(seeds) and baseline != (row.part, row.setting):
             gaps = values.loc[ours.loc[seeds, "id"]].to_numpy() - values.loc[theirs.loc[seeds, "id"]].to_numpy()
@@ -80,6 +81,5 @@ def quality_table(results: FerplusResults) -> pd.DataFrame:
         lines.append(line)
     table = pd.DataFrame(lines)
     for name in values:
-        if f"{name}_p" in table:
-            table[f"{name}_p"] = holm(table[f"{name}_p"])
+        table[f"{name}_p"] = holm(table[f"{name}_p"])
     return table.rename(columns={f"{name}_p": f"{name}_p_seeds_holm" for name in values}).set_index("part")

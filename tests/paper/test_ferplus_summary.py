@@ -293,3 +293,9 @@ def test_quality_is_compared_with_the_norms_own_and_the_same_faults(whole):
                    == LABELS[doubtful]).mean() for seed in (11, 12)]
     assert table.loc["votes", "unsure"] == pytest.approx(np.mean(both))
     assert (table["unsure_p_seeds_holm"].dropna() <= 1).all()
+
+
+def test_quality_without_what_it_is_compared_with_has_no_differences(tmp_path):
+    rows = [row for row in grid() if row.part == "quality" and row.setting == "votes"]
+    line = quality_table(write_rows(tmp_path, rows, share)).iloc[0]
+    assert line["accuracy"] > 0 and np.isnan(line["accuracy_difference"])
