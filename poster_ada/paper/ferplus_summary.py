@@ -28,7 +28,7 @@ MEANS = (
     "accuracy", "macro_f1", "accuracy_without_twins", "macro_f1_without_twins", "label_margin_accuracy",
     "label_margin_macro_f1", "ece", "ece_calibrated", *(f"recall_{name.lower()}" for name in CLASS_NAMES),
     "validation_accuracy", "validation_macro_f1", "gap_above_0", "gap_above_0.4", "gap_above_0.5", "gap_above_0.6",
-    "median_gap", "norm_class_share", "r_norm_agreement", "r_norm_agreement_within", "degraded_accuracy",
+    "median_gap", "train_accuracy", "norm_class_share", "r_norm_agreement", "r_norm_agreement_within", "degraded_accuracy",
 )
 DEGRADED = [f"accuracy_{kind}_{severity}" for kind in SEVERITIES for severity in range(1, WORST + 1)]
 ARTEFACT = "accuracy less label-margin accuracy"
