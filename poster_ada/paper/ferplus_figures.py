@@ -88,15 +88,16 @@ def draw_gaps(results: FerplusResults) -> plt.Figure:
 
 
 def draw_trend(results: FerplusResults) -> plt.Figure:
-    """Deficits and the protocol's artefact against the length of training."""
+    """Deficits and the protocol's artefact against the length of training, with 95 % intervals over seeds."""
     table = trend_table(results)
     lengths = [epochs for epochs in sorted(LENGTHS) if f"at_{epochs}" in table]
     measures = list(dict.fromkeys(table["measure"]))
     fig, axes = plt.subplots(1, len(measures), figsize=(PAGE_WIDTH, 1.9), squeeze=False)
     for axis, measure in zip(axes[0], measures, strict=True):
-        for setting, line in table[table["measure"] == measure].iterrows():
-            axis.plot(lengths, [line[f"at_{epochs}"] for epochs in lengths], "o-", markersize=3, label=setting,
-                      color=COLOURS.get(str(setting), NEUTRAL_COLOUR))
+        for number, (setting, line) in enumerate(table[table["measure"] == measure].iterrows()):
+            values, halves = ([line[f"{name}_{epochs}"] for epochs in lengths] for name in ("at", "interval"))
+            axis.errorbar(np.array(lengths) * 1.03**number, values, np.nan_to_num(halves), fmt="o-", markersize=3,
+                          elinewidth=0.8, label=setting, color=COLOURS.get(str(setting), NEUTRAL_COLOUR))
         axis.axhline(0, color="black", linewidth=0.6)
         axis.set_xscale("log", base=2)
         axis.set(title=measure, xlabel="epochs", xticks=lengths, xticklabels=lengths)

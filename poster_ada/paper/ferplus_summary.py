@@ -28,7 +28,8 @@ MEANS = (
     "accuracy", "macro_f1", "accuracy_without_twins", "macro_f1_without_twins", "label_margin_accuracy",
     "label_margin_macro_f1", "ece", "ece_calibrated", *(f"recall_{name.lower()}" for name in CLASS_NAMES),
     "validation_accuracy", "validation_macro_f1", "gap_above_0", "gap_above_0.4", "gap_above_0.5", "gap_above_0.6",
-    "median_gap", "train_accuracy", "norm_class_share", "r_norm_agreement", "r_norm_agreement_within", "degraded_accuracy",
+    "median_gap", "train_accuracy", "norm_class_share", "r_norm_agreement", "r_norm_agreement_within",
+    "degraded_accuracy",
 )
 DEGRADED = [f"accuracy_{kind}_{severity}" for kind in SEVERITIES for severity in range(1, WORST + 1)]
 ARTEFACT = "accuracy less label-margin accuracy"
@@ -132,8 +133,9 @@ def recalls_table(results: FerplusResults) -> pd.DataFrame:
 def trend_table(results: FerplusResults) -> pd.DataFrame:
     """How a margin head's deficit and the protocol's artefact move with the length of training, in points.
 
-    `at_<epochs>` are means over seeds; `slope` is the change per doubling of the length, fitted within each of the
-    `seeds` that have two lengths or more, with its 95 % interval and p-value over them.
+    `at_<epochs>` are means over seeds, `interval_<epochs>` half widths of their 95 % intervals; `slope` is the change
+    per doubling of the length, fitted within each of the `seeds` that have two lengths or more, with its 95 % interval
+    and p-value over them.
     """
     table = results.table[results.table["part"] == "published"].copy()
     table["artefact"] = table["accuracy"] - table["label_margin_accuracy"]
@@ -153,7 +155,8 @@ def trend_table(results: FerplusResults) -> pd.DataFrame:
             slopes = np.array([_slope_of(own.dropna()) for own in known])
             test = _slope(slopes)
             lines.append({"setting": setting, "measure": name, "seeds": len(known),
-                          **{f"at_{epochs}": wide[epochs].mean() for epochs in wide}, **test})
+                          **{f"at_{epochs}": wide[epochs].mean() for epochs in wide},
+                          **{f"interval_{epochs}": seed_interval(wide[epochs].dropna()) for epochs in wide}, **test})
     found = pd.DataFrame(lines)
     if len(found):
         found["p_seeds_holm"] = holm(found["p_seeds"])

@@ -167,7 +167,10 @@ def show_faces(axes: np.ndarray, images: Any, titles: Sequence[str] | None = Non
 
 
 def interval_text(mean: float, half_width: float) -> str:
-    """`91.2 +- 0.4`, in the style of the tables; without the half width where it is not known."""
+    """`91.2 +- 0.4`, in the style of the tables; without the half width where it is not known, nothing where the
+    mean is not."""
+    if np.isnan(mean):
+        return ""
     return f"{mean:.1f}" if np.isnan(half_width) else f"{mean:.1f} \N{PLUS-MINUS SIGN} {half_width:.1f}"
 
 
