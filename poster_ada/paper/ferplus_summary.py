@@ -19,6 +19,7 @@ import pandas as pd
 
 from poster_ada.data.degrade import SEVERITIES, WORST
 from poster_ada.evaluation.hierarchical import Spread, holm, paired_interval, recall
+from poster_ada.model.config import PosterConfig
 from poster_ada.paper.ablation import paired_test, seed_interval
 from poster_ada.paper.ferplus_choice import MARGINS, MEASURES
 from poster_ada.paper.ferplus_grid import PARTS, SEARCHED, FerplusRow, baseline_of, grid, read_choice
@@ -31,6 +32,7 @@ MEANS = (
     "median_gap", "train_accuracy", "norm_class_share", "r_norm_agreement", "r_norm_agreement_within",
     "degraded_accuracy",
 )
+H = PosterConfig().concentration
 DEGRADED = [f"accuracy_{kind}_{severity}" for kind in SEVERITIES for severity in range(1, WORST + 1)]
 ARTEFACT = "accuracy less label-margin accuracy"
 TRENDS = {"accuracy": "accuracy less MLP's", "macro_f1": "macro F1 less MLP's", "artefact": ARTEFACT}
@@ -118,16 +120,30 @@ def spread_of(results: FerplusResults, row: FerplusRow, values: pd.Series) -> Sp
 
 
 def recalls_table(results: FerplusResults) -> pd.DataFrame:
-    """Recall of each class less its baseline's, in points, with the interval over seeds and faces."""
+    """Recall of each class less its baseline's, in points, with the interval over seeds and faces; of AdaFace also `q`:
+    what its norm makes of the class's test faces, mean over these and seeds."""
     lines = []
     for row, baseline, ours, theirs in _pairs(results):
         counts = results.confusions(ours), results.confusions(theirs)
+        q = quality_of_classes(results, row, ours)
         for label, name in enumerate(CLASS_NAMES):
-            found = paired_interval(recall(label), *counts)
+            found = paired_interval(recall(label), *counts) | {"q": q[label]}
             lines.append(dict(zip(KEY, row.key, strict=True)) | {
                 "baseline": " ".join(part for part in baseline if part != row.part), "seeds": len(ours), "class": name,
                 "class_faces": int(counts[0][0, 0, label].sum()), **found})
     return pd.DataFrame(lines).set_index("part") if lines else pd.DataFrame()
+
+
+def quality_of_classes(results: FerplusResults, row: FerplusRow, runs: pd.DataFrame) -> np.ndarray:
+    """Mean q of each class's test faces (C,), over runs too, in [-1, 1]: h times the norm in standard deviations from
+    the mean of all test faces, where training takes those of a batch (Kim et al. 2022). NaN for heads without q."""
+    labels = results.faces["label"]
+    means = np.full((len(runs), len(CLASS_NAMES)), np.nan)
+    for number, run in enumerate(map(results.predictions, runs["id"]) if row.choices["head"] == "adaface" else ()):
+        norm = run["norm"].astype(float)
+        q = (row.choices.get("concentration", H) * (norm - norm.mean()) / norm.std()).clip(-1, 1)
+        means[number] = [q[labels == label].mean() for label in range(len(CLASS_NAMES))]
+    return means.mean(0)
 
 
 def trend_table(results: FerplusResults) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def write_rows(folder, rows, right):
         random = np.random.default_rng(row.seed)  # as of paired runs: the same faces are hard
         said = np.where(random.permutation(FACES) < right(row) * FACES, LABELS, (LABELS + 1) % 7)
         np.savez(folder / PREDICTIONS / f"{row.id}.npz", prediction=said, validation_prediction=said,
-                 gap=np.where(said == LABELS, 0.5, -0.2), **{COSINES: near})
+                 gap=np.where(said == LABELS, 0.5, -0.2), norm=10.0 + (LABELS == 3), **{COSINES: near})
         hit = 100 * (said == LABELS).mean()
         margin_head = row.choices["head"] != "mlp"
         lines.append({"id": row.id, "part": row.part, "setting": row.setting, "set": "FER+", "preset": row.preset,
@@ -134,6 +134,9 @@ def test_recalls_are_compared_class_by_class(whole):
     assert list(own["class"]) == list(CLASS_NAMES) and set(own["class_faces"]) == {60}
     pair = comparisons(whole).reset_index().query("setting == 'adaface-m0.75' and epochs == 6").iloc[0]
     assert own["difference"].mean() == pytest.approx(pair["accuracy_difference"])
+    q = own.set_index("class")["q"]
+    assert q["Surprise"] == pytest.approx(0.333 * (6 / 7) / np.sqrt(6 / 49)) and (q.drop("Surprise") < 0).all()
+    assert table.query("setting == 'cosface'")["q"].isna().all()
 
 
 def test_the_trend_is_told_per_doubling(whole):
