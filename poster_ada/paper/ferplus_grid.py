@@ -64,16 +64,20 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "classes-simplex": ADAFACE | {"class_vectors": "simplex"},
     "q-shuffled": ADAFACE | {"quality_from": "shuffled"},
 }
+# At s = 64 the first seed of `ingredients` fell so far behind MLP that no q could show what it is worth; before any run
+# of `quality`, its scale became the largest that came near MLP.
+QUALITY_SCALE = 8.0
+QUALITY_BASE = ADAFACE | {"scale": QUALITY_SCALE}
 # With h = 1 in place of 0.333, q uses its whole range. Only faces degraded by a known amount have a known quality.
 QUALITY: dict[str, dict[str, Any]] = {
-    "votes": ADAFACE | {"quality_from": "votes"},
-    "votes-h1": ADAFACE | {"quality_from": "votes", "concentration": 1.0},
-    "norm-h1": ADAFACE | {"concentration": 1.0},
+    "votes": QUALITY_BASE | {"quality_from": "votes"},
+    "votes-h1": QUALITY_BASE | {"quality_from": "votes", "concentration": 1.0},
+    "norm-h1": QUALITY_BASE | {"concentration": 1.0},
     "camera-mlp": MLP | {"augmentation": "camera"},
-    "camera-norm": ADAFACE | {"augmentation": "camera"},
-    "camera-norm-taught": ADAFACE | {"augmentation": "camera", "quality_weight": 3.0},
-    "camera-degradation": ADAFACE | {"augmentation": "camera", "quality_from": "degradation"},
-    "camera-degradation-h1": ADAFACE | {
+    "camera-norm": QUALITY_BASE | {"augmentation": "camera"},
+    "camera-norm-taught": QUALITY_BASE | {"augmentation": "camera", "quality_weight": 3.0},
+    "camera-degradation": QUALITY_BASE | {"augmentation": "camera", "quality_from": "degradation"},
+    "camera-degradation-h1": QUALITY_BASE | {
         "augmentation": "camera", "quality_from": "degradation", "concentration": 1.0},
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from poster_ada.evaluation.hierarchical import holm
-from poster_ada.paper.ferplus_grid import FerplusRow
+from poster_ada.paper.ferplus_grid import QUALITY_SCALE, FerplusRow
 from poster_ada.paper.ferplus_results import AGREEMENT, KEY, FerplusResults
 from poster_ada.paper.ferplus_summary import settings_in, spread_of, with_means
 
@@ -20,7 +20,7 @@ RARE = ("sadness", "anger", "fear", "disgust")
 UNSURE = 6  # of ten voters: no more of them chose the label
 SOURCES = {"norm": "norm", "votes": "votes", "degradation": "known degradation", "shuffled": "another face's norm"}
 CONSTANT = {"cosface": "0", "arcface": "-1"}
-OF_INGREDIENTS = ("published", "mlp", "q-constant-0", "q-constant-minus-1", "q-shuffled")
+OF_INGREDIENTS = ("published", "q-constant-0", "q-constant-minus-1", "q-shuffled", "scale-8", "mlp")
 
 
 def source_of(row: FerplusRow) -> str:
@@ -32,6 +32,13 @@ def source_of(row: FerplusRow) -> str:
     if row.choices.get("quality_weight"):
         source += ", taught"
     return source + (", h 1" if row.choices.get("concentration") == 1.0 else "")
+
+
+def reference_of(row: FerplusRow) -> tuple[str, str]:
+    """Part and setting of AdaFace with q from its norm, at the row's scale (MLP: the part's) and augmentation."""
+    if row.choices.get("augmentation") == "camera":
+        return "quality", "camera-norm"
+    return "ingredients", "scale-8" if row.choices.get("scale", QUALITY_SCALE) == QUALITY_SCALE else "published"
 
 
 def measures_of(results: FerplusResults) -> pd.DataFrame:
@@ -51,7 +58,7 @@ def measures_of(results: FerplusResults) -> pd.DataFrame:
 
 def quality_table(results: FerplusResults) -> pd.DataFrame:
     """One line per setting of `quality`, and those of `ingredients` that are about q: means over seeds in percent of
-    `measures_of`, and each less that of AdaFace with q from its norm and the same augmentation, in points, with 95 %
+    `measures_of`, and each less that of AdaFace with q from its norm (`reference_of`), in points, with 95 %
     intervals and p-values over seeds (`Spread` of all runs of that length, corrected after Holm by measure).
 
     `r_agreement`: correlation of the norm with the voters' agreement within a class, `r_degradation`: with the severity
@@ -64,11 +71,11 @@ def quality_table(results: FerplusResults) -> pd.DataFrame:
     values, lines = measures_of(results), []
     for row in rows:
         ours = results.of(row.key)
-        camera = row.choices.get("augmentation") == "camera"
-        baseline = ("quality", "camera-norm") if camera else ("ingredients", "published")
+        baseline = reference_of(row)
         theirs = results.of((*baseline, row.epochs, row.preset))
         line: dict[str, Any] = dict(zip(KEY, row.key, strict=True)) | {
-            "q": source_of(row), "augmentation": "camera" if camera else "warp", "seeds": len(ours),
+            "q": source_of(row), "scale": row.choices.get("scale"),
+            "augmentation": row.choices.get("augmentation", "warp"), "seeds": len(ours),
             **values.loc[ours["id"]].mean().to_dict(),
             "r_agreement": ours["r_norm_agreement_within"].mean(), "r_degradation": ours["r_embedding_all"].mean()}
         line |= {f"{name}_{key}": float("nan") for name in values for key in ("difference", "low", "high", "p")}

@@ -215,12 +215,12 @@ def verdict(pair: Any) -> str:
 def _pairs(results: FerplusResults) -> Iterator[tuple[FerplusRow, tuple[str, str], pd.DataFrame, pd.DataFrame]]:
     """Each setting with its baselines, and the rows of both with the same seeds, in the same order.
 
-    Baselines are MLP; for the search, the published AdaFace too; with a camera's faults, MLP with them.
+    Baselines are MLP; of an ingredient the published AdaFace too; with a camera's faults, MLP with them.
     """
     settings = settings_in(results)
     for row in settings:
         baselines = [baseline_of(row)]
-        if row.part in SEARCHED:
+        if row.part == "ingredients":
             baselines.append(("ingredients", "published"))
         if row.setting.startswith("camera-"):
             baselines.append(("quality", "camera-mlp"))
