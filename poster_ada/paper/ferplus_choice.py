@@ -1,8 +1,8 @@
 """Which setting of AdaFace is confirmed on the test faces: a rule over validation faces, written down before any run of
 `confirm` exists.
 
-- Candidates: AdaFace's rows of the search (parts `ingredients` and `quality`) whose q comes from what a model sees of a
-  new face, its norm; q from votes, degradation or another face tells what is possible and is no candidate.
+- Candidates: AdaFace's rows of the search (parts `ingredients`, `quality` and `design`) whose q comes from what a model
+  sees of a new face, its norm; q from votes, degradation or another face tells what is possible and is no candidate.
 - A setting is compared with the MLP of the published recipe and the same seed, on validation faces: the difference in
   accuracy over its margin of non-inferiority (1 point), that in macro F1 over its (1.5). The lesser of the two means
   over seeds is its score; the highest score is chosen, of equal ones the first of the grid.

@@ -16,7 +16,14 @@ from poster_ada.paper.ferplus_classes import classes_table, draw_classes, senten
 from poster_ada.paper.ferplus_grid import LENGTHS, SEARCHED, SHORT, TABLE
 from poster_ada.paper.ferplus_quality import quality_table
 from poster_ada.paper.ferplus_results import CLASS_NAMES, FerplusResults
-from poster_ada.paper.ferplus_summary import comparisons, findings, heads_table, recalls_table, trend_table
+from poster_ada.paper.ferplus_summary import (
+    comparisons,
+    design_table,
+    findings,
+    heads_table,
+    recalls_table,
+    trend_table,
+)
 from poster_ada.paper.figures import COLUMN_WIDTH, PAGE_WIDTH, apply_style, save_figure, save_table
 
 CEILING = "ferplus_ceiling.csv"  # of `python -m poster_ada.data ceiling`
@@ -169,6 +176,7 @@ TABLES: dict[str, Callable[[FerplusResults], pd.DataFrame]] = {
     "study_ferplus_heads": heads_table, "study_ferplus_comparisons": comparisons,
     "study_ferplus_recalls": recalls_table, "study_ferplus_trend": trend_table,
     "study_ferplus_classes": classes_table, "study_ferplus_quality": quality_table,
+    "study_ferplus_design": design_table,
     "study_ferplus_ceiling": models_and_ceiling,
 }
 FIGURES: dict[str, Callable[[FerplusResults], plt.Figure]] = {

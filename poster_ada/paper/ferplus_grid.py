@@ -2,8 +2,9 @@
 
 `published` (the heads as published, at three lengths of training), `rivals` (what was made for rare classes),
 `ingredients` (one setting of AdaFace changed at a time, judged on validation faces), `quality` (AdaFace's q from what
-is known of a face), `confirm` (what validation faces chose, once, with fresh seeds: rows are there once `--choose` has
-written the choice, see ferplus_choice.py). All train the recipe's loss on 7 classes with `nano`'s schedule.
+is known of a face), `design` (scale, margin and smoothing together, around the best scale), `confirm` (what validation
+faces chose, once, with fresh seeds: rows are there once `--choose` has written the choice, see ferplus_choice.py). All
+train the recipe's loss on 7 classes with `nano`'s schedule.
 
 The plan was for twelve hours on two cores. After 6 of 115 runs, at 237 faces/s a thread, it came to 21 more. So, before
 any run of another part: everything that compares many settings takes the shortest length, the two longer ones have
@@ -16,11 +17,12 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-PARTS = ("published", "rivals", "ingredients", "quality", "confirm")
-SEARCHED = ("ingredients", "quality")  # judged on validation faces
+PARTS = ("published", "rivals", "ingredients", "quality", "design", "confirm")
+SEARCHED = ("ingredients", "quality", "design")  # judged on validation faces
 TABLE = "study_ferplus.csv"  # among the results
 PREDICTIONS = "study_ferplus"  # among the results: folder of one small file per run
 FACES = f"{PREDICTIONS}/faces.npz"  # what is true of the faces themselves
@@ -80,6 +82,9 @@ QUALITY: dict[str, dict[str, Any]] = {
     "camera-degradation-h1": QUALITY_BASE | {
         "augmentation": "camera", "quality_from": "degradation", "concentration": 1.0},
 }
+# A balanced design: every pair of levels meets equally often. The scales are the best two of the first seed of
+# `ingredients`, which has the combinations with the margin and the smoothing as published.
+FACTORS: dict[str, tuple[float, float]] = {"scale": (8.0, 4.0), "margin": (0.4, 0.1), "label_smoothing": (0.2, 0.0)}
 
 
 @dataclass(frozen=True)
@@ -108,16 +113,31 @@ def gamma_of(epochs: int) -> float:
     return round(FALLS_TO ** (1 / epochs), 4)
 
 
+def design() -> dict[tuple[str, str], dict[str, float]]:
+    """The eight combinations of the balanced design: part and setting of their rows, and what they set."""
+    found = {}
+    for levels in product(*FACTORS.values()):
+        combination = dict(zip(FACTORS, levels, strict=True))
+        scale, margin, smoothing = levels
+        known = (margin, smoothing) == (ADAFACE["margin"], FACTORS["label_smoothing"][0])
+        name = ("ingredients", f"scale-{scale:g}") if known else (
+            "design", f"scale-{scale:g}-margin-{margin:g}-smoothing-{smoothing:g}")
+        found[name] = combination
+    return found
+
+
 def grid(choice: Mapping[str, Any] | None = None) -> list[FerplusRow]:
     """Every run, in the order in which they are done: seeds outermost, so that what is cut short is still paired.
 
     Args:
         choice: of `read_choice`, for the rows of `confirm`.
     """
+    designed = {name: ADAFACE | levels for (part, name), levels in design().items() if part == "design"}
     parts = (
         *(_rows("published", PUBLISHED, SEEDS if epochs == SHORT else FEWER, epochs) for epochs in LENGTHS),
         _rows("published", OTHERS, FEWER), _rows("rivals", RIVALS, FEWER), _rows("rivals", SIMPLEX, FEWER, MIDDLE),
-        _rows("ingredients", INGREDIENTS, FRESH), _rows("quality", QUALITY, FRESH), _confirm(choice),
+        _rows("ingredients", INGREDIENTS, FRESH), _rows("quality", QUALITY, FRESH),
+        _rows("design", designed, FRESH), _confirm(choice),
     )
     return [row for part in parts for row in part]
 
@@ -148,5 +168,5 @@ def read_choice(results: Path) -> dict[str, Any] | None:
 
 def baseline_of(row: FerplusRow) -> tuple[str, str]:
     """Part and setting of the MLP that a row is compared with: same seed, length and size."""
-    part = "published" if row.part == "rivals" else "ingredients" if row.part == "quality" else row.part
+    part = "published" if row.part == "rivals" else "ingredients" if row.part in SEARCHED else row.part
     return part, "mlp"

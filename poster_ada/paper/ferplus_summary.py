@@ -22,7 +22,17 @@ from poster_ada.evaluation.hierarchical import Spread, holm, paired_interval, re
 from poster_ada.model.config import PosterConfig
 from poster_ada.paper.ablation import paired_test, seed_interval
 from poster_ada.paper.ferplus_choice import MARGINS, MEASURES
-from poster_ada.paper.ferplus_grid import PARTS, SEARCHED, FerplusRow, baseline_of, grid, read_choice
+from poster_ada.paper.ferplus_grid import (
+    FACTORS,
+    PARTS,
+    SEARCHED,
+    SHORT,
+    FerplusRow,
+    baseline_of,
+    design,
+    grid,
+    read_choice,
+)
 from poster_ada.paper.ferplus_results import CLASS_NAMES, KEY, FerplusResults
 
 MEANS = (
@@ -117,6 +127,32 @@ def spread_of(results: FerplusResults, row: FerplusRow, values: pd.Series) -> Sp
     same = table[(table["epochs"] == row.epochs) & (table["preset"] == row.preset)]
     runs = pd.MultiIndex.from_arrays([same["part"] + " " + same["setting"], same["seed"]])
     return Spread.of(values.loc[same["id"]].set_axis(runs).dropna())
+
+
+def design_table(results: FerplusResults) -> pd.DataFrame:
+    """Main effects of the balanced design on validation faces, in points: accuracy and macro F1 at a factor's second
+    level less its first (`FACTORS`), over seeds that have all eight combinations, with intervals and p-values over
+    seeds by `spread_of`; `_holm` is corrected for the factors."""
+    runs = {name: results.of((*name, SHORT, "nano")) for name in design()}
+    seeds = set.intersection(*(set(own.index) for own in runs.values()))
+    lines = []
+    for factor, (first, second) in FACTORS.items() if seeds else ():
+        line: dict[str, Any] = {"factor": factor, "from": first, "to": second, "seeds": len(seeds)}
+        for name in MEASURES:
+            means = {level: np.mean([runs[key].loc[sorted(seeds), f"validation_{name}"].mean()
+                                     for key, levels in design().items() if levels[factor] == level])
+                     for level in (first, second)}
+            difference = float(means[second] - means[first])
+            values = results.table.set_index("id")[f"validation_{name}"]
+            spread = spread_of(results, FerplusRow("design", "", 0), values)
+            found = spread.interval(difference, len(seeds) * len(runs) // 2)
+            line |= {f"{name}_difference": difference, **{f"{name}_{key}": found[key] for key in ("low", "high")},
+                     f"{name}_p_seeds": found["p"]}
+        lines.append(line)
+    table = pd.DataFrame(lines)
+    for name in MEASURES if lines else ():
+        table[f"{name}_p_seeds_holm"] = holm(table[f"{name}_p_seeds"])
+    return table.set_index("factor") if lines else table
 
 
 def recalls_table(results: FerplusResults) -> pd.DataFrame:

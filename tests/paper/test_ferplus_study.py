@@ -23,6 +23,7 @@ from poster_ada.paper.ferplus_grid import (
     LENGTHS,
     PARTS,
     PREDICTIONS,
+    SEARCHED,
     SEEDS,
     FerplusRow,
     baseline_of,
@@ -94,7 +95,7 @@ def test_the_grid_is_paired_and_names_every_run_once():
     for row in rows:  # whatever is compared with it has its seed, length and size
         assert any((other.part, other.setting, other.seed, other.epochs, other.preset) ==
                    (*baseline_of(row), row.seed, row.epochs, row.preset) for other in rows), row.id
-    assert {row.seed for row in rows if row.part in ("ingredients", "quality")} == set(FRESH)
+    assert {row.seed for row in rows if row.part in SEARCHED} == set(FRESH)
     assert not set(FRESH) & set(SEEDS)
 
 
@@ -106,7 +107,7 @@ def test_every_row_trains_the_recipes_loss_on_nanos_schedule(done):
             "adam", 64, 2e-3, 0.0, "exponential", "labels"), row.id
         assert config.average == config.clip_norm == 0
         assert config.augmentation == ("camera" if "camera" in row.setting else "warp")
-        assert config.label_smoothing == (0.0 if "smoothing-0" in row.setting else 0.2)
+        assert config.label_smoothing == (0.0 if row.setting.endswith("smoothing-0") else 0.2)
         assert config.model.channel_order == "grey" and config.select_on == "validation"
         assert (config.model.embed_dim == 96) == (row.preset == "mini")
     for epochs in (*LENGTHS, 20):

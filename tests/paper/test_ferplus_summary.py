@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import combinations as combinations_of
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,14 @@ from poster_ada.paper.ferplus_classes import COSINES
 from poster_ada.paper.ferplus_figures import FIGURES, TABLES, figures_of, models_and_ceiling, write_summary
 from poster_ada.paper.ferplus_grid import (
     CONFIRMING,
+    FACTORS,
     FRESH,
     PREDICTIONS,
     SEARCHED,
     SEEDS,
     TABLE,
     FerplusRow,
+    design,
     grid,
     read_choice,
 )
@@ -32,6 +35,7 @@ from poster_ada.paper.ferplus_results import CLASS_NAMES, FerplusResults, write_
 from poster_ada.paper.ferplus_summary import (
     comparisons,
     coverage,
+    design_table,
     findings,
     heads_table,
     recalls_table,
@@ -302,3 +306,28 @@ def test_quality_without_what_it_is_compared_with_has_no_differences(tmp_path):
     rows = [row for row in grid() if row.part == "quality" and row.setting == "votes"]
     line = quality_table(write_rows(tmp_path, rows, share)).iloc[0]
     assert line["accuracy"] > 0 and np.isnan(line["accuracy_difference"])
+
+
+def test_the_designs_effects_are_over_all_its_combinations(tmp_path):
+    rows = [row for row in grid() if row.part in ("design", "ingredients")]
+
+    def right(row):
+        return 0.7 + 0.05 * (row.choices.get("scale") == 4) - 0.02 * (row.choices.get("label_smoothing") == 0)
+
+    results = write_rows(tmp_path, rows, right)
+    table = design_table(results)
+    assert table["accuracy_difference"].tolist() == pytest.approx([5, 0, -2], abs=0.25) and set(table["seeds"]) == {2}
+    own = results.of(("design", "scale-4-margin-0.1-smoothing-0", 6, "nano"))
+    assert own["margin"].eq(0.1).all() and len(own) == 2
+    missing = [row for row in rows if (row.setting, row.seed) != ("scale-8-margin-0.1-smoothing-0", 12)]
+    assert set(design_table(write_rows(tmp_path, missing, right))["seeds"]) == {1}
+    assert design_table(write_rows(tmp_path, rows[:3], right)).empty
+
+
+def test_the_design_is_balanced():
+    combinations = list(design().values())
+    assert len(combinations) == 8 and all(
+        sum(one[a] == x and one[b] == y for one in combinations) == 2
+        for a, b in combinations_of(FACTORS, 2) for x in FACTORS[a] for y in FACTORS[b])
+    known = {(row.part, row.setting) for row in grid()}
+    assert set(design()) <= known
