@@ -102,13 +102,14 @@ class Ferplus:
             yield described(run) | both_ways(run.model("best"), self.data)
 
     def design(self) -> Iterator[dict[str, Any]]:
-        """Every design at a third of the length; the test split stays out of it."""
+        """Every design at one length; the test split stays out of it."""
         for seed in self.given.seeds or DESIGN_SEEDS:
             for name, design in DESIGNS.items():
                 if self.given.design and name not in self.given.design:
                     continue
-                config = fit_recipe(self.data, "mini", epochs=THIRD, seed=seed)
-                run = self.trained(config, RUNS / f"design-{slug(name)}-seed{seed}", self.data, make=design)
+                config = fit_recipe(self.data, "mini", epochs=self.given.epochs, seed=seed)
+                path = RUNS / f"design-{slug(name)}-e{config.epochs}-seed{seed}"
+                run = self.trained(config, path, self.data, make=design)
                 best = run.log.loc[run.record["best_epoch"] - 1]
                 parameters, multiply_adds = costs(design, config.model)
                 yield {"design": name, **described(run), "validation_macro_f1": 100 * best["validation_macro_f1"],
@@ -150,6 +151,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="default all")
     p.add_argument("--seeds", type=int, nargs="+", help="default 123 124 125; of design 1 2")
     p.add_argument("--design", nargs="+", choices=tuple(DESIGNS), help="default all")
+    p.add_argument("--epochs", type=int, default=THIRD, help="of design (default %(default)s, a third of the recipe's)")
     p.add_argument("--runs", type=Path, nargs="+", metavar="DIR", default=[], help="finished runs to take as the final "
                    "ones, instead of training them")
     p.add_argument("--ship", action="store_true", help="put the best of the seeds into the package, with its card")
@@ -207,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def add_row(row: dict[str, Any], path: Path) -> None:
     """Put a row into a table, over an older one of the same name."""
-    keys = [key for key in ("design", "way", "trained_on", "tested_on", "seed") if key in row]
+    keys = [key for key in ("design", "way", "trained_on", "tested_on", "epochs", "seed") if key in row]
     table = pd.DataFrame([row])
     if path.is_file():
         old = pd.read_csv(path)
