@@ -113,6 +113,18 @@ def test_collapsed_classes_are_the_studys():
         assert f"{apart[f'{name}_difference']:+.1f}{interval}" in text
 
 
+def test_what_the_scale_does_is_the_studys():
+    pairs = pd.read_csv(CHECKOUT / "results" / "study_ferplus_comparisons.csv").set_index(
+        ["part", "setting", "epochs", "baseline"])
+    text = " ".join(README.split())
+    for baseline in ("published", "mlp"):
+        row = pairs.loc[("ingredients", "scale-4", 6, baseline)]
+        assert ("one seed" if row["seeds"] == 1 else f"{row['seeds']} seeds") + " of 6 epochs so far" in text
+        for name in ("accuracy", "macro_f1"):
+            assert f"{row[f'{name}_difference']:+.1f} ({row[f'{name}_low']:+.1f} to {row[f'{name}_high']:+.1f})" in text
+    assert pairs.loc[("ingredients", "scale-4", 6, "published"), "accuracy_low"] > 0
+
+
 def test_macro_f1_is_told_beside_accuracy():
     """Paired over the seeds of the study: mean, t interval, and Holm's correction of the three p-values."""
     scores = pd.read_csv(CHECKOUT / "results" / "study.csv").set_index("id")["macro_f1"]

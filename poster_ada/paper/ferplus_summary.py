@@ -59,7 +59,10 @@ def settings_in(results: FerplusResults) -> list[FerplusRow]:
     """One row of the grid for each part, setting, length and size that has a finished run, in the grid's order."""
     there = set(results.table["id"])
     rows = [row for row in grid(read_choice(results.folder)) if row.id in there]
-    return list({row.key: row for row in reversed(rows)}.values())[::-1]
+    first: dict[tuple[str, str, int, str], FerplusRow] = {}
+    for row in rows:
+        first.setdefault(row.key, row)
+    return list(first.values())
 
 
 def coverage(results: FerplusResults) -> pd.DataFrame:
