@@ -20,6 +20,7 @@ RARE = ("sadness", "anger", "fear", "disgust")
 UNSURE = 6  # of ten voters: no more of them chose the label
 SOURCES = {"norm": "norm", "votes": "votes", "degradation": "known degradation", "shuffled": "another face's norm"}
 CONSTANT = {"cosface": "0", "arcface": "-1"}
+REFERENCES = ("ingredients", "published"), ("ingredients", "scale-8"), ("quality", "camera-norm")
 OF_INGREDIENTS = ("published", "q-constant-0", "q-constant-minus-1", "q-shuffled", "scale-8", "mlp")
 
 
@@ -36,9 +37,10 @@ def source_of(row: FerplusRow) -> str:
 
 def reference_of(row: FerplusRow) -> tuple[str, str]:
     """Part and setting of AdaFace with q from its norm, at the row's scale (MLP: the part's) and augmentation."""
+    published, scaled, camera = REFERENCES
     if row.choices.get("augmentation") == "camera":
-        return "quality", "camera-norm"
-    return "ingredients", "scale-8" if row.choices.get("scale", QUALITY_SCALE) == QUALITY_SCALE else "published"
+        return camera
+    return scaled if row.choices.get("scale", QUALITY_SCALE) == QUALITY_SCALE else published
 
 
 def measures_of(results: FerplusResults) -> pd.DataFrame:
@@ -68,6 +70,7 @@ def quality_table(results: FerplusResults) -> pd.DataFrame:
             if row.part == "quality" or row.part == "ingredients" and row.setting in OF_INGREDIENTS]
     if not any(row.part == "quality" for row in rows) or AGREEMENT not in results.faces:
         return pd.DataFrame()
+    rows.sort(key=lambda row: (REFERENCES.index(reference_of(row)), (row.part, row.setting) != reference_of(row)))
     values, lines = measures_of(results), []
     for row in rows:
         ours = results.of(row.key)
