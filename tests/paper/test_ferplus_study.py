@@ -181,7 +181,8 @@ def test_predictions_are_kept_small_and_give_the_rows_numbers(done):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not can_submit(), reason="submitit is not installed, or this is Windows")
-def test_rows_run_side_by_side_in_processes_and_give_the_same(done, another, capsys):
+def test_rows_run_side_by_side_in_processes_and_give_the_same(done, another, capsys, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # which would be kept, as the user's word
     another.results.mkdir()
     run_rows(another, [ADAFACE, MLP], discard=True, engine=Engine(workers=2))
     old, new = (made.table().set_index("id").loc[[ADAFACE.id, MLP.id]] for made in (done, another))
