@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 EXPORT := $(VENV)/.ready-export
 EXTRAS ?= notebooks,download,app,test
 # two workers of one thread each on two cores; the tests of a file share its fixtures
-PYTEST := PYTHONWARNDEFAULTENCODING=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
+PYTEST := PYTHONWARNDEFAULTENCODING=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --max-worker-restart 0
 
 .PHONY: test test-all lint report lab rafdb fuzz torture
 
