@@ -24,6 +24,7 @@ from scipy.stats import t as student_t
 
 RESAMPLES = 2_000
 SEED = 123
+LEVEL = 0.05  # a corrected p at or above it shows nothing
 Measure = Callable[[np.ndarray], np.ndarray]  # of confusion counts (..., C, C), in percent
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from poster_ada.data.degrade import SEVERITIES, WORST
-from poster_ada.evaluation.hierarchical import Spread, holm, paired_interval, recall
+from poster_ada.evaluation.hierarchical import LEVEL, Spread, holm, paired_interval, recall
 from poster_ada.model.config import PosterConfig
 from poster_ada.paper.ablation import paired_test, seed_interval
 from poster_ada.paper.ferplus_choice import MARGINS, MEASURES
@@ -241,12 +241,19 @@ def findings(results: FerplusResults) -> list[str]:
     return sentences
 
 
+def direction(pair: Any, measure: str) -> str:
+    """`lower` or `higher` if the 95 % interval does not hold 0 and p over seeds, corrected where it is one of several,
+    is below 0.05; else empty."""
+    if pair.get(f"{measure}_p_seeds_holm", pair[f"{measure}_p_seeds"]) >= LEVEL:
+        return ""
+    return "lower" if pair[f"{measure}_high"] < 0 else "higher" if pair[f"{measure}_low"] > 0 else ""
+
+
 def verdict(pair: Any) -> str:
     """What a comparison shows, in words; nothing is called equal that was not tested for it."""
-    lower = [name for name in MEASURES if pair[f"{name}_high"] < 0]
-    higher = [name for name in MEASURES if pair[f"{name}_low"] > 0]
+    found = {kind: [name for name in MEASURES if direction(pair, name) == kind] for kind in ("lower", "higher")}
     words = [f"{kind} {' and '.join(name.replace('macro_f1', 'macro F1') for name in names)}"
-             for kind, names in (("lower", lower), ("higher", higher)) if names]
+             for kind, names in found.items() if names]
     words.append("non-inferior" if pair["non_inferior"] else "non-inferiority not shown")
     return ", ".join(words)
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from poster_ada.data.degrade import SEVERITIES, WORST
 from poster_ada.evaluation.degraded import evenly_chosen
-from poster_ada.evaluation.hierarchical import holm
+from poster_ada.evaluation.hierarchical import LEVEL, holm
 from poster_ada.model.config import NORM_SOURCES
 from poster_ada.palette import NEUTRAL_COLOUR, shade
 from poster_ada.paper.ablation import paired_test, seed_interval
@@ -204,8 +204,8 @@ def _difference(pair: Any, prefix: str) -> str:
 
 
 def _verdict(pair: Any, prefix: str) -> str:
-    low, high = pair[f"{prefix}difference_low"], pair[f"{prefix}difference_high"]
-    return "worse" if high < 0 else "better" if low > 0 else "no difference shown"
+    low, high, p = (pair[f"{prefix}{name}"] for name in ("difference_low", "difference_high", "p_holm"))
+    return "no difference shown" if p >= LEVEL or low <= 0 <= high else "worse" if high < 0 else "better"
 
 
 def _level(value: Any) -> str:

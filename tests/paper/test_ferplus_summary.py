@@ -116,9 +116,11 @@ def test_differences_are_paired_and_their_p_values_corrected(whole):
 
 
 def test_non_inferior_needs_both_measures_and_nothing_else_is_called_equal():
-    base = {"accuracy_low": -0.5, "accuracy_high": 0.5, "macro_f1_low": -2.0, "macro_f1_high": -0.1}
+    base = {"accuracy_low": -0.5, "accuracy_high": 0.5, "accuracy_p_seeds_holm": 0.6, "accuracy_p_seeds": 0.3,
+            "macro_f1_low": -2.0, "macro_f1_high": -0.1, "macro_f1_p_seeds_holm": 0.049, "macro_f1_p_seeds": 0.02}
     assert verdict(base | {"non_inferior": False}) == "lower macro F1, non-inferiority not shown"
     assert verdict(base | {"macro_f1_high": 1.0, "non_inferior": True}) == "non-inferior"
+    assert verdict(base | {"macro_f1_p_seeds_holm": 0.05, "non_inferior": True}) == "non-inferior"
     assert MARGINS == {"accuracy": 1.0, "macro_f1": 1.5}
 
 

@@ -239,10 +239,12 @@ def test_better_is_better_and_worse_is_worse(gap, verdict):
 
 
 def test_no_difference_is_not_called_one():
-    for low, high, words in ((0.1, 2, "better"), (-2, -0.1, "worse"), (-1, 1, "no difference shown"),
-                             (0, 1, "no difference shown"), (-1, 0, "no difference shown")):
-        assert study_summary._verdict({"macro_f1_difference_low": low, "macro_f1_difference_high": high},
-                                      "macro_f1_") == words
+    for low, high, p, words in ((0.1, 2, 0.01, "better"), (-2, -0.1, 0.049, "worse"),
+                                (-1, 1, 0.2, "no difference shown"),
+                                (0, 1, 0.04, "no difference shown"), (-1, 0, 0.04, "no difference shown"),
+                                (0.1, 2, 0.05, "no difference shown")):
+        pair = {"macro_f1_difference_low": low, "macro_f1_difference_high": high, "macro_f1_p_holm": p}
+        assert study_summary._verdict(pair, "macro_f1_") == words
 
 
 def test_each_measure_is_tested_over_seeds_and_corrected_for_the_pairs():
