@@ -21,7 +21,7 @@ from poster_ada.model.heads import Head, MarginHead
 from poster_ada.palette import BLACK
 from poster_ada.paper.ablation import seed_interval
 from poster_ada.paper.ferplus_grid import PUBLISHED, SEARCHED
-from poster_ada.paper.ferplus_results import CLASS_NAMES, KEY, FerplusResults
+from poster_ada.paper.ferplus_results import CLASS_NAMES, KEY, FerplusResults, setting_name
 from poster_ada.paper.ferplus_summary import settings_in
 from poster_ada.paper.figures import PAGE_WIDTH
 
@@ -87,10 +87,9 @@ def draw_classes(results: FerplusResults) -> plt.Figure:
             if cosine > limit:
                 axis.plot([one, other], [other, one], "x", color=BLACK, markersize=4)
         axis.imshow(square, cmap=colours.cmap, norm=colours.norm)
-        axis.set(title=f"{names[column]}, {lengths[row]} epochs", yticks=range(len(CLASS_NAMES)),
-                 yticklabels=CLASS_NAMES)
+        axis.set(title="" if row else setting_name(names[column]), yticks=range(len(CLASS_NAMES)),
+                 yticklabels=CLASS_NAMES, ylabel="" if column else f"{lengths[row]} epochs")
         axis.set_xticks(range(len(CLASS_NAMES)), CLASS_NAMES, rotation=90)
-        axis.tick_params(labelbottom=lengths[row] == table.loc[table["setting"] == names[column], "epochs"].max())
     fig.colorbar(colours, ax=axes, label="cosine of two class vectors", shrink=0.8, extend="min")
     return fig
 

@@ -15,7 +15,7 @@ from poster_ada.paper.ferplus_choice import MARGINS
 from poster_ada.paper.ferplus_classes import classes_table, draw_classes, sentences
 from poster_ada.paper.ferplus_grid import LENGTHS, SEARCHED, SHORT, TABLE
 from poster_ada.paper.ferplus_quality import quality_table
-from poster_ada.paper.ferplus_results import CLASS_NAMES, FerplusResults
+from poster_ada.paper.ferplus_results import CLASS_NAMES, FerplusResults, setting_name
 from poster_ada.paper.ferplus_summary import (
     comparisons,
     design_table,
@@ -42,7 +42,8 @@ def draw_heads(results: FerplusResults) -> plt.Figure:
         for number, setting in enumerate(dict.fromkeys(heads["setting"])):
             own = heads[heads["setting"] == setting].sort_values("epochs")
             axis.errorbar(own["epochs"] * 1.02**number, own[column], own[f"{column}_interval"].fillna(0), fmt="o-",
-                          markersize=3, elinewidth=0.8, color=COLOURS.get(setting, NEUTRAL_COLOUR), label=setting)
+                          markersize=3, elinewidth=0.8, color=COLOURS.get(setting, NEUTRAL_COLOUR),
+                          label=setting_name(setting))
         axis.set_xscale("log", base=2)
         axis.set(title=f"{name} (%)", xlabel="epochs", xticks=sorted(LENGTHS), xticklabels=sorted(LENGTHS))
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
@@ -62,7 +63,7 @@ def draw_recalls(results: FerplusResults) -> plt.Figure:
         places = np.arange(len(values)) + 0.8 * ((number + 0.5) / len(settings) - 0.5)
         ends = np.abs(values[["low", "high"]].to_numpy() - values[["difference"]].to_numpy()).T
         axis.errorbar(places, values["difference"], np.nan_to_num(ends), fmt="o", markersize=3, elinewidth=0.8,
-                      color=colours.get(setting, NEUTRAL_COLOUR), label=setting)
+                      color=colours.get(setting, NEUTRAL_COLOUR), label=setting_name(setting))
     axis.axhline(0, color="black", linewidth=0.6)
     axis.set(xticks=range(len(CLASS_NAMES)), xticklabels=CLASS_NAMES, ylabel="recall less MLP's (points)")
     fig.legend(loc="outside upper center", ncols=5)
@@ -88,7 +89,7 @@ def draw_gaps(results: FerplusResults) -> plt.Figure:
         axis.axvline(margin, color="black", linestyle="--", linewidth=0.8, label=f"m = {margin:g}")
         axis.axvline(margin + RISE / scale, color="black", linestyle=":", linewidth=0.8,
                      label=f"m + 3.8 / s = {margin + RISE / scale:.2f}")
-        axis.set(title=setting, xlabel="cosine gap of the true class to the next", yticks=[])
+        axis.set(title=setting_name(setting), xlabel="cosine gap of the true class to the next", yticks=[])
         axis.legend(loc="upper left")
     axes[0, 0].set_ylabel("share of test faces")
     return fig
@@ -104,7 +105,8 @@ def draw_trend(results: FerplusResults) -> plt.Figure:
         for number, (setting, line) in enumerate(table[table["measure"] == measure].iterrows()):
             values, halves = ([line[f"{name}_{epochs}"] for epochs in lengths] for name in ("at", "interval"))
             axis.errorbar(np.array(lengths) * 1.03**number, values, np.nan_to_num(halves), fmt="o-", markersize=3,
-                          elinewidth=0.8, label=setting, color=COLOURS.get(str(setting), NEUTRAL_COLOUR))
+                          elinewidth=0.8, label=setting_name(str(setting)),
+                          color=COLOURS.get(str(setting), NEUTRAL_COLOUR))
         axis.axhline(0, color="black", linewidth=0.6)
         axis.set_xscale("log", base=2)
         axis.set(title=measure, xlabel="epochs", xticks=lengths, xticklabels=lengths)
@@ -143,7 +145,8 @@ def models_and_ceiling(results: FerplusResults) -> pd.DataFrame:
         models.append(("mini-ferplus, mean of its seeds", 8, pd.read_csv(shipped)["accuracy"].mean()))
     if results.has_rows:
         heads = heads_table(results)
-        models += [(f"{part} {line['setting']}, {line['preset']}, {line['epochs']} epochs", 7, line["accuracy"])
+        models += [(f"{setting_name(line['setting'])}, {line['preset']}, {line['epochs']} epochs"
+                    + ", fresh seeds" * (part == "confirm"), 7, line["accuracy"])
                    for part, line in heads[~heads.index.isin(SEARCHED)].iterrows()]
     lines = []
     for name, classes, value in models:
@@ -165,10 +168,14 @@ def draw_ceiling(results: FerplusResults) -> plt.Figure:
     places = np.arange(len(table))[::-1]
     for place, (_, line) in zip(places, table.iterrows(), strict=True):
         ends = [of_all.loc[(line["classes"], name), "percent"] for name in (LEADING, SECOND_ROUND, BEST_HIGHEST)]
-        axis.barh(place, ends[2] - ends[1], left=ends[1], height=0.8, color=shade(GREEN, 0.6))
-        axis.barh(place, ends[1] - ends[0], left=ends[0], height=0.8, color=shade(GREEN, 0.85))
-        axis.plot(line["accuracy"], place, "o", markersize=4, color=BLUE)
+        axis.barh(place, ends[1] - ends[0], left=ends[0], height=0.8, color=shade(GREEN, 0.85),
+                  label="second round of votes: its leading class to its majority")
+        axis.barh(place, ends[2] - ends[1], left=ends[1], height=0.8, color=shade(GREEN, 0.6),
+                  label="from there to the best possible guess")
+        axis.plot(line["accuracy"], place, "o", markersize=4, color=BLUE, label="model")
     axis.set(yticks=places, yticklabels=table.index, xlabel="FER+ test accuracy (%)")
+    of_label = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    fig.legend(of_label.values(), of_label.keys(), loc="outside upper center", ncols=1)
     return fig
 
 

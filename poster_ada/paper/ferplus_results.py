@@ -15,10 +15,21 @@ from poster_ada.evaluation.hierarchical import confusions, draw_faces
 from poster_ada.expressions import AFFECTNET_CLASSES
 from poster_ada.files import write_atomically
 from poster_ada.paper.ferplus_grid import CLASSES, FACES, PREDICTIONS, SEARCHED, TABLE
+from poster_ada.paper.study_summary import NAMES
 
 CLASS_NAMES = AFFECTNET_CLASSES[:CLASSES]
 AGREEMENT = "validation_agreement"
 KEY = ["part", "setting", "epochs", "preset"]  # of runs that differ by their seed alone
+SETTING_NAMES = NAMES | {
+    "cosface": "CosFace, m = 0.4", "arcface": "ArcFace, m = 0.5", "ldam": "LDAM",
+    "logit-adjustment": "logit adjustment",
+    "class-balanced-0.999": "class-balanced, 0.999", "class-balanced-0.9999": "class-balanced, 0.9999",
+    "adaface-simplex": "AdaFace, fixed simplex"}
+
+
+def setting_name(setting: str) -> str:
+    """In words for figures; settings of the search keep their names."""
+    return SETTING_NAMES.get(setting, setting)
 
 
 @dataclass(frozen=True)
