@@ -101,9 +101,11 @@ def test_ferplus_is_told_as_the_study_has_it_by_now():
 
 def test_collapsed_classes_are_the_studys():
     classes = pd.read_csv(CHECKOUT / "results" / "study_ferplus_classes.csv").set_index(["part", "setting", "epochs"])
-    own, text = classes.loc[("published", "adaface-m0.4", 12)], " ".join(README.split())
+    own = classes.loc[("published", "adaface-m0.4", 12)]
+    text = " ".join((CHECKOUT / "results" / "README.md").read_text(encoding="utf-8").split())
     near = own[own["beyond"] > 0]
     assert f"{own['beyond'].sum() / own['seeds'].iloc[0]:.1f} of {len(own)} pairs of classes" in text
+    assert "At 64 the class vectors of four rare expressions nearly coincide" in " ".join(README.split())
     assert set(near["class"]) | set(near["other"]) == {"Sadness", "Anger", "Fear", "Disgust"}
     assert classes.loc[("published", "mlp", 12), "cosine"].max() < 0.5
     pairs = pd.read_csv(CHECKOUT / "results" / "study_ferplus_comparisons.csv").set_index(["part", "setting", "epochs"])
@@ -127,6 +129,20 @@ def test_what_the_scale_does_is_the_studys():
             assert f"{row[f'{name}_difference']:+.1f} ({row[f'{name}_low']:+.1f} to {row[f'{name}_high']:+.1f})" in text
     assert scale[0]["accuracy_low"] > 0
     assert read_choice(CHECKOUT / "results")["setting"] == best[1]
+
+
+def test_the_confirmation_is_told_with_its_seeds_and_the_rules_verdict():
+    pairs = pd.read_csv(CHECKOUT / "results" / "study_ferplus_comparisons.csv").set_index(
+        ["part", "setting", "baseline"])
+    choice, text = read_choice(CHECKOUT / "results"), " ".join(README.split())
+    row = pairs.loc[("confirm", choice["setting"], "mlp")]
+    told = text.partition("Run again on test faces")[2]
+    for name in ("accuracy", "macro_f1"):
+        assert f"{row[f'{name}_difference']:+.1f} ({row[f'{name}_low']:+.1f} to {row[f'{name}_high']:+.1f})" in told
+    early = row["seeds"] < choice["seeds"]
+    assert (f"{row['seeds']} of {choice['seeds']} so far" if early else f"{row['seeds']} fresh seeds") in told
+    assert ("an early look" in told) == early
+    assert early or ("is not shown" in told) != row["non_inferior"]
 
 
 def test_macro_f1_is_told_beside_accuracy():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,9 @@ SETTING_NAMES = NAMES | {
 
 
 def setting_name(setting: str) -> str:
-    """In words for figures; settings of the search keep their names."""
+    """In words; settings of the search that change one thing keep their names."""
+    if found := re.fullmatch(r"scale-([\d.]+)-margin-([\d.]+)-smoothing-([\d.]+)", setting):
+        return "AdaFace, s = {}, m = {}, smoothing {}".format(*found.groups())
     return SETTING_NAMES.get(setting, setting)
 
 
