@@ -1,9 +1,10 @@
 """What `mini` learns from FER+, run by run: `python -m benchmarks.ferplus --data data/ferplus`.
 
 Parts: `seeds` (the final recipe), `design` (its parts taken out, other networks, at a third of the length, judged on
-validation faces), `cross` (trained on one set, tested on another) and `tuned` (going on from FER+ on other faces). The
-last two take the model that is shipped. Runs are kept in `runs/ferplus/` and the same command goes on; with `--only`
-two processes can share the work. Tables go to `results/`.
+validation faces), `cross` (trained on one set, tested on another), `tuned` (going on from FER+ on other faces) and
+`small` (POSTER-small from random weights, with both heads: for a GPU, and only where it is asked for). `cross` and
+`tuned` take the model that is shipped. Runs are kept in `runs/ferplus/` and the same command goes on; with `--only`,
+`--design` and `--seeds` several processes can share the work. Tables go to `results/`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
 from benchmarks.design import DESIGNS, costs
 from poster_ada.checkpoints.card import model_card
@@ -28,17 +30,20 @@ from poster_ada.errors import InputError, command
 from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predict import predict_split
 from poster_ada.files import write_atomically, write_text_atomically
+from poster_ada.model.config import HEADS
 from poster_ada.model.poster import Poster
 from poster_ada.recognition.alignment import measure_template
 from poster_ada.recognition.detector import FaceDetector
 from poster_ada.training.loop import train
-from poster_ada.training.recipe import TrainConfig, fit_recipe
+from poster_ada.training.recipe import TrainConfig, fit_recipe, scheduled
 from poster_ada.training.runs import Run, slug
 
-PARTS = ("seeds", "design", "cross", "tuned")
+PARTS = ("seeds", "design", "cross", "tuned", "small")
+WITHOUT_GPU = PARTS[:-1]
 SEEDS = (123, 124, 125)
 DESIGN_SEEDS = (1, 2)
 THIRD = 17  # epochs
+SMALL_SEED, SMALL_RATE = 1, 5e-4  # learning rate: a quarter of `mini`'s, as the network is twenty times as large
 RUNS = Path("runs/ferplus")
 MODEL = next(iter(SHIPPED))  # what `cross` and `tuned` are about
 
@@ -142,16 +147,29 @@ class Ferplus:
             yield {"way": "tuned", **described(run), **both_ways(run.model("best"), self.faces)}
 
 
+    def small(self) -> Iterator[dict[str, Any]]:
+        """POSTER-small by `mini`'s recipe, at 224 x 224 pixels, both streams from random weights."""
+        for seed in self.given.seeds or (SMALL_SEED,):
+            for head in self.given.heads:
+                choices = scheduled("mini") | {"epochs": self.given.epochs, "lr": SMALL_RATE}
+                config = fit_recipe(self.data, "small", seed=seed, head=head, **choices)
+                run = self.trained(config, RUNS / f"small-{head}-e{config.epochs}-seed{seed}", self.data)
+                yield {"head": head, **described(run), **both_ways(run.model("best"), self.data)}
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
     p = argparse.ArgumentParser("python -m benchmarks.ferplus", description=__doc__.splitlines()[0])
     p.add_argument("--data", metavar="ROOT", default="data/ferplus", help="FER+ (default data/ferplus)")
     p.add_argument("--faces", metavar="ROOT", help="other real faces, e.g. from: python -m poster_ada.data fetch faces")
     p.add_argument("--demo", metavar="ROOT", default="data/demo", help="default data/demo")
-    p.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="default all")
-    p.add_argument("--seeds", type=int, nargs="+", help="default 123 124 125; of design 1 2")
+    p.add_argument("--only", nargs="+", choices=PARTS, default=WITHOUT_GPU, help="default all but small")
+    p.add_argument("--seeds", type=int, nargs="+", help="default 123 124 125; of design 1 2; of small 1")
     p.add_argument("--design", nargs="+", choices=tuple(DESIGNS), help="default all")
-    p.add_argument("--epochs", type=int, default=THIRD, help="of design (default %(default)s, a third of the recipe's)")
+    p.add_argument("--heads", nargs="+", choices=HEADS, default=("mlp", "adaface"),
+                   help="of small (default mlp adaface)")
+    p.add_argument("--epochs", type=int, default=THIRD, help="of design and small (default %(default)s, a third of the "
+                   "recipe's)")
     p.add_argument("--runs", type=Path, nargs="+", metavar="DIR", default=[], help="finished runs to take as the final "
                    "ones, instead of training them")
     p.add_argument("--ship", action="store_true", help="put the best of the seeds into the package, with its card")
@@ -208,15 +226,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def add_row(row: dict[str, Any], path: Path) -> None:
-    """Put a row into a table, over an older one of the same name."""
-    keys = [key for key in ("design", "way", "trained_on", "tested_on", "epochs", "seed") if key in row]
+    """Put a row into a table, over an older one of the same name, whoever else writes to it."""
+    keys = [key for key in ("design", "way", "head", "trained_on", "tested_on", "epochs", "seed") if key in row]
     table = pd.DataFrame([row])
-    if path.is_file():
-        old = pd.read_csv(path)
-        same = (old.reindex(columns=keys) == table[keys].iloc[0]).all(axis=1)  # numbers as numbers: 1 is 1.0
-        table = pd.concat([old[~same], table])
-    table = table.sort_values(keys, kind="stable", ignore_index=True)
-    write_atomically(path, lambda temporary: table.to_csv(temporary, index=False))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if path.is_file():
+            old = pd.read_csv(path)
+            same = (old.reindex(columns=keys) == table[keys].iloc[0]).all(axis=1)  # numbers as numbers: 1 is 1.0
+            table = pd.concat([old[~same], table])
+        table = table.sort_values(keys, kind="stable", ignore_index=True)
+        write_atomically(path, lambda temporary: table.to_csv(temporary, index=False))
 
 
 if __name__ == "__main__":
