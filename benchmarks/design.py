@@ -43,7 +43,7 @@ class TrainedLandmarks(Poster):
     """The landmark stream trained to find points on real faces, where `mini` leaves it as it was drawn.
 
     Its weights, `LANDMARK_WEIGHTS`, are made by `python -m poster_ada.landmarks --preset mini --faces data/ferplus
-    --epochs 20 --out runs/ferplus/landmarks.safetensors`.
+    --epochs 6 --out runs/ferplus/landmarks.safetensors`.
     """
 
     def __init__(self, config: PosterConfig) -> None:
