@@ -5,16 +5,21 @@ Each is a `Poster` to the training loop: images to `Features` to logits, by the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v3_small, resnet18
 
+from benchmarks.timing import alternate
 from poster_ada.checkpoints.fill import fill
 from poster_ada.checkpoints.own import read_own
+from poster_ada.evaluation.hierarchical import Spread, holm
 from poster_ada.model.config import PosterConfig
 from poster_ada.model.fusion import CrossFusionBlock, PyramidFusion
 from poster_ada.model.heads import make_head
@@ -148,3 +153,61 @@ def costs(design: type[Poster], config: PosterConfig) -> tuple[int, int]:
         model(images)
     return sum(p.numel() for p in model.parameters() if p.requires_grad), counter.get_total_flops() // 2
 
+
+SCORES = ("validation_accuracy", "validation_macro_f1")
+
+
+def compared(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per design, of runs of one length: means over seeds, and differences to POSTER's.
+
+    Args:
+        runs: with `design`, `seed`, `SCORES` in percent, `parameters`, `multiply_adds`.
+
+    Returns:
+        Indexed by design, the best accuracy first: both scores, `<score>_difference`, `_low`, `_high` (95 %, over seeds
+        alone, what they change taken from all designs together), `_p` after Holm, `parameters`, `multiply_adds`.
+    """
+    table = runs.groupby("design")[[*SCORES, "parameters", "multiply_adds"]].mean()
+    table["seeds"] = runs.groupby("design")["seed"].nunique()
+    for score in SCORES:
+        by_seed = runs.pivot(index="seed", columns="design", values=score)
+        spread = Spread.of(runs.set_index(["design", "seed"])[score])
+        found = {}
+        for design in table.index.drop("poster"):
+            paired = (by_seed[design] - by_seed["poster"]).dropna()
+            found[design] = {"difference": paired.mean()} | spread.interval(paired.mean(), len(paired))
+        columns = pd.DataFrame.from_dict(found, orient="index")
+        columns["p"] = holm(columns["p"].to_numpy())
+        table = table.join(columns[["difference", "low", "high", "p"]].add_prefix(f"{score}_"))
+    return table.sort_values("validation_accuracy", ascending=False)
+
+
+def speeds(config: PosterConfig, batch: int = 32, repeats: int = 5) -> pd.Series:
+    """Predictions per second of every design on the CPU as torch runs it, float32, in turn: medians of the rounds."""
+    images = torch.randn(batch, 3, config.image_size, config.image_size)
+
+    def way(model: Poster) -> Callable[[], int]:
+        def predict() -> int:
+            with torch.inference_mode():
+                return len(model(images))
+
+        return predict
+
+    return pd.Series({design: median(rates) for design, rates in alternate(
+        {name: way(design(config).eval()) for name, design in DESIGNS.items()}, repeats).items()})
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The rows of `compared`, with `faces_per_second`, as a table for a page."""
+    lines = ["| design | accuracy | less POSTER's | macro F1 | less POSTER's | parameters, M | multiply-adds, M | "
+             "faces/s |", "|---|---|---|---|---|---|---|---|"]
+    for design, row in table.iterrows():
+        cells = [str(design)]
+        for score in SCORES:
+            low, high = row[f"{score}_low"], row[f"{score}_high"]
+            cells += [f"{row[score]:.1f}", "" if pd.isna(low) else
+                      f"{row[f'{score}_difference']:+.1f} ({low:+.1f} to {high:+.1f})"]
+        cells += [f"{row['parameters'] / 1e6:.1f}", f"{row['multiply_adds'] / 1e6:.0f}",
+                  f"{row['faces_per_second']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from benchmarks.design import DESIGNS, costs
+from benchmarks.design import DESIGNS, compared, costs, markdown, speeds
 from poster_ada.checkpoints.card import model_card
 from poster_ada.checkpoints.create import load_checkpoint
 from poster_ada.checkpoints.names import SHIPPED
@@ -119,6 +119,14 @@ class Ferplus:
                 parameters, multiply_adds = costs(design, config.model)
                 yield {"design": name, **described(run), "validation_macro_f1": 100 * best["validation_macro_f1"],
                        "parameters": parameters, "multiply_adds": multiply_adds}
+
+    def summarise_design(self, path: Path) -> None:
+        """The designs' table, from their runs of this length, and what each design does in a second here."""
+        rows = pd.read_csv(path)
+        table = compared(rows[rows["epochs"] == self.given.epochs])
+        table["faces_per_second"] = speeds(fit_recipe(self.data, "mini").model)
+        write_atomically(path.with_name("ferplus_design_summary.csv"), lambda temporary: table.to_csv(temporary))
+        print(markdown(table))
 
     def cross(self) -> Iterator[dict[str, Any]]:
         """Trained on each set by the same recipe, tested on each; classes by name."""
@@ -223,6 +231,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for row in getattr(study, part)():
             add_row(row, path)
             print(pd.Series(row).to_string(), flush=True)
+        if part == "design" and not given.design:
+            study.summarise_design(path)
 
 
 def add_row(row: dict[str, Any], path: Path) -> None:

@@ -146,3 +146,24 @@ def test_precisions_are_paired_by_seed(tmp_path, monkeypatch):
     assert difference["accuracy"] == pytest.approx(half["accuracy"] - single["accuracy"])
     assert difference["accuracy_low"] <= difference["accuracy"] <= difference["accuracy_high"]
     assert {Run(path).record["precision"] for path in Path("runs").iterdir()} == {"float32", "bfloat16"}
+
+
+def test_designs_are_compared_with_poster_over_seeds():
+    """A design that is always two points better is found so; what all designs lose on one seed costs nothing."""
+    from benchmarks.design import compared, markdown
+
+    chance = {("poster", 1): 0.1, ("poster", 2): -0.1, ("flat", 1): -0.1, ("flat", 2): 0.1, ("other", 1): 0.0,
+              ("other", 2): 0.0}
+    better = {"poster": 0.0, "flat": 2.0, "other": 0.05}
+    rows = pd.DataFrame([{
+        "design": design, "seed": seed, "validation_accuracy": 80 + better[design] - 5 * (seed == 2) + noise,
+        "validation_macro_f1": 60.0 + noise, "parameters": 1_900_000, "multiply_adds": 119_000_000,
+    } for (design, seed), noise in chance.items()])
+    table = compared(rows)
+    assert list(table.index) == ["flat", "other", "poster"]
+    flat, other = table.loc["flat"], table.loc["other"]
+    assert flat["validation_accuracy_difference"] == pytest.approx(2.0)
+    assert flat["validation_accuracy_low"] > 1 and flat["validation_accuracy_p"] < 0.05
+    assert other["validation_accuracy_low"] < 0 < other["validation_accuracy_high"]
+    line = markdown(table.assign(faces_per_second=50.4)).splitlines()[2]
+    assert line.startswith("| flat | 79.5 | +2.0 (+") and line.endswith("| 1.9 | 119 | 50 |")
