@@ -23,7 +23,7 @@ from benchmarks.memory import peak_memory
 from benchmarks.peers import face_by_face, peer_rows
 from benchmarks.precision import precision_rows
 from benchmarks.profile import time_by_operation
-from benchmarks.report import PARTS, write_report
+from benchmarks.report import PARTS, WAYS, write_report
 from benchmarks.timing import Work, alternate
 from benchmarks.ways import model_of, prediction, prediction_ways, predictor, training_step, training_ways
 from poster_ada.checkpoints.create import load_checkpoint
@@ -70,6 +70,10 @@ class Bench:
             "high": max(values), "unit": unit, "gain": median(a / b for a, b in zip(values, plain, strict=True)),
         } for way, values in rates.items()]
 
+    def chosen(self, ways: list[str]) -> list[str]:
+        """Those of `ways` that --ways names."""
+        return [way for way in ways if way in (self.given.ways or ways)]
+
     def limited(self, rows: list[dict], operations: int) -> list[dict]:
         """Add the share of what the machine's matrix-multiply rate allows; int8 has no such measured limit."""
         for row in rows:
@@ -90,7 +94,8 @@ class Bench:
             for batch in (1, 32, 200) if self.device.type == "cuda" else (1, 32):
                 ways = {
                     way: prediction(way, size, batch, self.device, calibration=self.faces.train, folder=self.folder)
-                    for way in prediction_ways(self.device) if not (self.given.quick and way.endswith("int8"))
+                    for way in self.chosen(prediction_ways(self.device))
+                    if not (self.given.quick and way.endswith("int8"))
                 }
                 operations = prediction_operations(model_of(size, self.device))
                 rows = self.limited(self.rows("inference", size, batch, ways), operations)
@@ -103,7 +108,8 @@ class Bench:
         else:
             jobs = [("nano", 64), ("small", 16)][:1 if self.given.quick else 2]
         for size, batch in jobs:
-            ways = {way: training_step(way, size, batch, self.device) for way in training_ways(self.device)}
+            chosen = self.chosen(training_ways(self.device))
+            ways = {way: training_step(way, size, batch, self.device) for way in chosen}
             rows = self.limited(self.rows("training", size, batch, ways), step_operations(model_of(size, self.device)))
             if self.given.profile:
                 self.given.out.mkdir(parents=True, exist_ok=True)
@@ -178,6 +184,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--only", nargs="+", choices=PARTS[1:], default=PARTS[1:], help="default all")
     p.add_argument("--quick", action="store_true", help="minutes: nano and large, two rounds, without int8, peak "
                    "memory, busy machines and agreement; to a table of its own, <machine>-quick")
+    p.add_argument("--ways", nargs="+", choices=tuple(WAYS), metavar="WAY", help=f"of inference and training: "
+                   f"{', '.join(WAYS)} (default all; compiled and cuda-graph take minutes to begin)")
     p.add_argument("--sizes", nargs="+", choices=("nano", "small", "base", "large"), default=("small", "base", "large"),
                    help="for inference (default small base large)")
     p.add_argument("--faces", metavar="ROOT", default="data/demo", help="face set to read, to calibrate int8 on and to "
