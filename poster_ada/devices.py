@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from poster_ada.errors import InputError
@@ -24,6 +25,9 @@ def gpu_numbers(text: str) -> list[int]:
 
 def choose_device(device: str | torch.device = "auto", gpu: str | None = None) -> torch.device:
     """The device of one process: the first of `--gpu`, else the first GPU, else the CPU.
+
+    On a GPU, float32 becomes float32 for the whole process: torch lets cuDNN's convolutions round to TF32's 10 bits,
+    too few to agree with the published system to 1e-4. `precision` is how this project asks for fewer bits.
 
     Apple's MPS is never chosen by itself: recipes have not been run there, and torch 2.9 to 2.12 lack operations.
 
@@ -52,6 +56,9 @@ def choose_device(device: str | torch.device = "auto", gpu: str | None = None) -
     for number in numbers:
         if number >= count:
             raise InputError(f"there is no GPU {number}; torch sees {count}, counted from 0.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of versions that would have it called otherwise
+        torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda", first)
 
 

@@ -25,6 +25,14 @@ def test_the_nth_visible_device_is_chosen(two_gpus):
         choose_device(gpu="0,2")
 
 
+def test_float32_is_float32_on_a_gpu(two_gpus, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
+    choose_device("cpu")
+    assert torch.backends.cudnn.allow_tf32
+    choose_device()
+    assert not torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("text", ["first", "0,", "-1", "0,0", "1.5", ",", "0;1"])
 def test_what_is_no_list_of_numbers_is_refused(text):
     with pytest.raises(InputError, match="is not a list of GPU numbers such as 0 or 0,1"):

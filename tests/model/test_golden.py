@@ -6,6 +6,7 @@ from golden_recipe import KEYS, RECIPE_LABELS, golden, recipe_images, recipe_sta
 
 from poster_ada.checkpoints.create import load_checkpoint
 from poster_ada.checkpoints.published import export_published, infer_config, read_published_tensors
+from poster_ada.devices import choose_device
 from poster_ada.evaluation.protocol import label_margin_logits
 from poster_ada.model.config import PRESETS
 from poster_ada.model.heads import AdaFaceHead, ArcFaceHead, CosFaceHead
@@ -19,9 +20,12 @@ def published(request, tmp_path_factory):
     return request.param, load_checkpoint(path), path
 
 
-def test_every_stage_agrees(published):
-    name, model, _ = published
-    expected, images = golden(name), recipe_images()
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no GPU here"))])
+def test_every_stage_agrees(published, device):
+    name, path = published[0], published[2]
+    device = choose_device(device)
+    model, expected, images = load_checkpoint(path).to(device), golden(name), recipe_images().to(device)
     with torch.no_grad():
         landmark_map, tokens = model.landmark_map(images), model.image_tokens(images)
         actual = {
@@ -36,10 +40,11 @@ def test_every_stage_agrees(published):
         else:
             actual["norms"] = model.forward_features(images).norm[:, None]
             actual["cosine"] = model(images) / model.config.scale
-            actual["margin_logits"] = label_margin_logits(model, images, RECIPE_LABELS)
+            actual["margin_logits"] = label_margin_logits(model, images, RECIPE_LABELS.to(device))
     assert set(actual) == set(expected) - {"labels"}
     for stage, value in actual.items():
-        torch.testing.assert_close(value, expected[stage], atol=1e-4, rtol=0, msg=lambda m, s=stage: f"{s}: {m}")
+        torch.testing.assert_close(value.cpu(), expected[stage], atol=1e-4, rtol=0,
+                                   msg=lambda m, s=stage: f"{s}: {m}")
 
 
 def test_export_has_the_published_keys_and_shapes_and_round_trips_bit_for_bit(published, tmp_path):
