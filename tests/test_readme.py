@@ -12,6 +12,7 @@ from PIL import Image
 from scipy import stats
 
 from poster_ada.paper.ferplus_grid import read_choice
+from poster_ada.paper.ferplus_summary import direction
 from poster_ada.paper.figures import interval_text
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -129,6 +130,23 @@ def test_what_the_scale_does_is_the_studys():
             assert f"{row[f'{name}_difference']:+.1f} ({row[f'{name}_low']:+.1f} to {row[f'{name}_high']:+.1f})" in text
     assert scale[0]["accuracy_low"] > 0
     assert read_choice(CHECKOUT / "results")["setting"] == best[1]
+
+
+def test_the_three_sentences_say_what_is_shown():
+    pairs = pd.read_csv(CHECKOUT / "results" / "study_ferplus_comparisons.csv").set_index(
+        ["part", "setting", "epochs", "baseline"])
+    text = " ".join(README.split())
+    published = pairs.loc[("published", "adaface-m0.4", 12, "mlp")]
+    assert "AdaFace as published loses rare expressions" in text and direction(published, "macro_f1") == "lower"
+    chosen = pairs.loc[("confirm", read_choice(CHECKOUT / "results")["setting"], 12, "mlp")]
+    shown = [direction(chosen, name) for name in ("accuracy", "macro_f1")]
+    assert ("at s = 4 neither a loss nor a gain against MLP is shown there" in text) == (shown == ["", ""])
+    nearer = pairs.loc[("ingredients", "scale-4", 6, "published")]
+    of_mlp = pairs.loc[("ingredients", "scale-4", 6, "mlp")]
+    assert "On FER+ most of that is its scale" in text
+    for name in ("accuracy", "macro_f1"):
+        loss = of_mlp[f"{name}_difference"] - nearer[f"{name}_difference"]  # of the published scale
+        assert nearer[f"{name}_difference"] > -loss / 2
 
 
 def test_the_confirmation_is_told_with_its_seeds_and_the_rules_verdict():
