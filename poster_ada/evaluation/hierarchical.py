@@ -119,6 +119,13 @@ def paired_interval(measure: Measure, ours: np.ndarray, theirs: np.ndarray) -> d
     return found | {"low": end(0.025), "high": end(0.975), "one_sided_low": end(0.05)}
 
 
+def faces_alone(measure: Measure, ours: np.ndarray, theirs: np.ndarray) -> float:
+    """What the draw of test faces leaves open however many seeds there are: how far, in points, the one-sided 95 %
+    interval of `paired_interval` would reach below the difference if seeds changed nothing."""
+    each = (measure(ours) - measure(theirs)).mean(0)
+    return float(each[0] - np.nanpercentile(each[1:], 5))
+
+
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """p-values corrected for the number of them that there are (Holm 1979); NaN stays NaN and does not count."""
     values = np.asarray(p_values, float)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from poster_ada.data.degrade import SEVERITIES, WORST
-from poster_ada.evaluation.hierarchical import LEVEL, Spread, holm, paired_interval, recall
+from poster_ada.evaluation.hierarchical import LEVEL, Spread, faces_alone, holm, paired_interval, recall
 from poster_ada.model.config import PosterConfig
 from poster_ada.paper.ablation import paired_test, seed_interval
 from poster_ada.paper.ferplus_choice import MARGINS, MEASURES
@@ -90,7 +90,8 @@ def comparisons(results: FerplusResults) -> pd.DataFrame:
     """Each setting less its baseline, in points, paired over the seeds that both have: accuracy, macro F1, and accuracy
     on degraded faces; the search's on validation faces, all else on test faces.
 
-    `non_inferior`: whether the one-sided 95 % intervals lie above -1 point of accuracy and -1.5 of macro F1.
+    `non_inferior`: whether the one-sided 95 % intervals lie above -1 point of accuracy and -1.5 of macro F1;
+    `_faces_alone`: what of such an interval would be left however many seeds there were.
     """
     lines, of_runs = [], with_means(results).set_index("id")
     means = of_runs["degraded_accuracy"]
@@ -107,6 +108,7 @@ def comparisons(results: FerplusResults) -> pd.DataFrame:
                 over_faces = (measure(counts[0]) - measure(counts[1]))[:, 1:].mean(0).std()
                 wider = spread_of(results, row, of_runs[column]).interval(found["difference"], len(ours), over_faces)
                 found |= wider | {"p_seeds": wider.pop("p")}
+            found["faces_alone"] = faces_alone(measure, *counts)
             line |= {f"{name}_{key}": value for key, value in found.items()}
         line["non_inferior"] = all(line[f"{name}_one_sided_low"] > -margin for name, margin in MARGINS.items())
         degraded = means[ours["id"]].to_numpy() - means[theirs["id"]].to_numpy()

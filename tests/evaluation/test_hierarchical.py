@@ -10,6 +10,7 @@ from poster_ada.evaluation.hierarchical import (
     accuracy,
     confusions,
     draw_faces,
+    faces_alone,
     holm,
     macro_f1,
     paired_interval,
@@ -52,6 +53,7 @@ def test_seeds_alone_give_students_interval():
     assert found["high"] - found["low"] == pytest.approx(high - low, rel=0.1)
     low, _ = ttest_1samp(differences, 0, alternative="greater").confidence_interval(0.95)
     assert found["one_sided_low"] == pytest.approx(low, abs=0.15 * (found["difference"] - low))
+    assert faces_alone(accuracy, *counts) == pytest.approx(0, abs=1e-4)
 
 
 def test_faces_alone_give_their_standard_error():
@@ -62,6 +64,8 @@ def test_faces_alone_give_their_standard_error():
     assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * error, rel=0.08)
     assert found["low"] < found["one_sided_low"] < found["difference"] < found["high"]
     assert np.isnan(paired_interval(accuracy, counts[0][:1], counts[1][:1])["low"])
+    assert faces_alone(accuracy, *counts) == pytest.approx(1.645 * error, rel=0.08)
+    assert faces_alone(accuracy, *counts) == pytest.approx(found["difference"] - found["one_sided_low"])
 
 
 def test_holms_correction():

@@ -89,8 +89,8 @@ def test_the_grid_is_paired_and_names_every_run_once():
     rows = grid()
     assert len({row.id for row in rows}) == len(rows) and {row.part for row in rows} == set(PARTS) - {"confirm"}
     per = Counter((row.part, row.setting, row.epochs) for row in rows)
-    for name in ("mlp", "adaface-m0.4", "adaface-m0.75"):
-        assert [per["published", name, epochs] for epochs in (6, 12, 24)] == [5, 3, 3]
+    for name, runs in {"mlp": [5, 3, 2], "adaface-m0.4": [5, 3, 2], "adaface-m0.75": [5, 0, 2]}.items():
+        assert [per["published", name, epochs] for epochs in (6, 12, 24)] == runs
     assert per["published", "cosface", 6] == per["published", "arcface", 6] == 3
     for row in rows:  # whatever is compared with it has its seed, length and size
         assert any((other.part, other.setting, other.seed, other.epochs, other.preset) ==

@@ -125,7 +125,7 @@ def test_non_inferior_needs_both_measures_and_nothing_else_is_called_equal():
 
 
 def test_a_setting_like_mlp_is_non_inferior_and_one_below_the_margin_is_not(tmp_path):
-    rows = [row for row in grid() if row.part == "published" and row.epochs == 12
+    rows = [row for row in grid() if row.part == "published" and row.epochs == 6
             and row.setting in ("mlp", "adaface-m0.4", "adaface-m0.75")]
     lost = {"mlp": 0.0, "adaface-m0.4": 0.0, "adaface-m0.75": 0.03}
     results = write_rows(tmp_path, rows, lambda row: 0.8 - lost[row.setting])
@@ -149,10 +149,12 @@ def test_the_trend_is_told_per_doubling(whole):
     table = trend_table(whole).reset_index().set_index(["setting", "measure"])
     line = table.loc["adaface-m0.4", "accuracy less label-margin accuracy"]
     assert [line[f"at_{epochs}"] for epochs in (6, 12, 24)] == pytest.approx([8, 4, 2])
-    assert line["slope"] == pytest.approx(-3)  # least squares through 8, 4, 2
+    assert line["slope"] == pytest.approx((-3 - 3 - 4) / 3)  # least squares through 8, 4, 2; a seed has 8, 4 alone
     deficit = table.loc["adaface-m0.75", "accuracy less MLP's"]
-    assert deficit["at_6"] < deficit["at_12"] < deficit["at_24"] and deficit["slope"] > 0 and deficit["seeds"] == 3
-    assert deficit["p_seeds_holm"] >= deficit["p_seeds"] and "mlp" not in table.index
+    assert deficit["at_6"] < deficit["at_24"] and deficit["slope"] > 0 and deficit["seeds"] == 2
+    assert "at_12" not in deficit.dropna()
+    longest = table.loc["adaface-m0.4", "accuracy less MLP's"]
+    assert longest["p_seeds_holm"] >= longest["p_seeds"] and longest["seeds"] == 3 and "mlp" not in table.index
 
 
 def test_the_trend_takes_each_seeds_own_lengths(tmp_path):
@@ -175,8 +177,8 @@ def test_the_trend_takes_each_seeds_own_lengths(tmp_path):
 def test_partial_grids_say_so_and_give_what_they_can(tmp_path):
     rows = [row for row in grid() if row.part == "published" and row.seed == 1 and row.epochs <= 12]
     results = write_rows(tmp_path, rows, share)
-    assert coverage(results).loc["published"].tolist() == [39, len(rows)]
-    assert findings(results)[0] == f"published: {len(rows)} of 39 runs."
+    assert coverage(results).loc["published"].tolist() == [33, len(rows)]
+    assert findings(results)[0] == f"published: {len(rows)} of 33 runs."
     write_summary(results)
     names = {path.name for path in tmp_path.iterdir()}
     assert "study_ferplus_heads.csv" in names and "study_ferplus_search.png" not in names
@@ -206,7 +208,7 @@ def test_every_table_and_figure_comes_from_one_command(whole, capsys):
     assert set(figures_of(whole)) == set(FIGURES)
     assert {f"{name}.png" for name in FIGURES} | {f"{name}.csv" for name in TABLES} <= names
     out = capsys.readouterr().out
-    assert "published: 39 of 39 runs." in out and "over seeds, Holm" in out
+    assert "published: 33 of 33 runs." in out and "over seeds, Holm" in out
     assert {entry["file"] for entry in json.loads((whole.folder / "manifest.json").read_text())} <= names
     models = models_and_ceiling(whole)
     assert models.loc["POSTER, published", "to_second_round"] == pytest.approx(90 - 91.62)
