@@ -49,7 +49,8 @@ def test_ferplus_rows_may_be_few(figures, tmp_path, seeds):
                                    ("p_seeds_holm", 0.01 * known))}
     pd.DataFrame([key | {"setting": "adaface-m0.4", "baseline": "mlp", "non_inferior": False} | ends]).to_csv(
         tmp_path / "study_ferplus_comparisons.csv", index=False)
-    pd.DataFrame([{"id": row.id, "train_faces": 24925, "seconds": 60.0} for row in grid()[:2 * seeds]]).to_csv(
+    pd.DataFrame([{"id": row.id, "train_faces": 24925, "epochs": row.epochs, "faces_per_second": 300.0, "seconds": 60.0}
+                  for row in grid()[:2 * seeds]]).to_csv(
         tmp_path / "study_ferplus.csv", index=False)
     assert typeset(figures, results=tmp_path).is_file()
 
