@@ -100,6 +100,15 @@ def test_ferplus_is_told_as_the_study_has_it():
                 f"{row[f'{name}_high']:+.1f})") in text
 
 
+def test_longer_training_is_told_as_the_study_has_it():
+    trend = pd.read_csv(CHECKOUT / "results" / "study_ferplus_trend.csv").set_index(["setting", "measure"])
+    line, text = trend.loc[("adaface-m0.4", "accuracy less MLP's")], " ".join(README.split())
+    short, middle, long = (line[f"at_{epochs}"] for epochs in (6, 12, 24))
+    assert (f"after 6, 12 and 24 epochs accuracy differs by {short:+.1f}, {middle:+.1f} and {long:+.1f} points, "
+            f"per doubling by {line['slope']:+.1f} ({line['low']:+.1f} to {line['high']:+.1f})") in text
+    assert ("Longer training is not shown to close it" in text) == (line["low"] <= 0)
+
+
 def test_collapsed_classes_are_the_studys():
     classes = pd.read_csv(CHECKOUT / "results" / "study_ferplus_classes.csv").set_index(["part", "setting", "epochs"])
     own = classes.loc[("published", "adaface-m0.4", 12)]
