@@ -103,8 +103,9 @@ def draw_trend(results: FerplusResults) -> plt.Figure:
     fig, axes = plt.subplots(1, len(measures), figsize=(PAGE_WIDTH, 1.9), squeeze=False)
     for axis, measure in zip(axes[0], measures, strict=True):
         for number, (setting, line) in enumerate(table[table["measure"] == measure].iterrows()):
-            values, halves = ([line[f"{name}_{epochs}"] for epochs in lengths] for name in ("at", "interval"))
-            axis.errorbar(np.array(lengths) * 1.03**number, values, np.nan_to_num(halves), fmt="o-", markersize=3,
+            own = [epochs for epochs in lengths if not np.isnan(line[f"at_{epochs}"])]
+            values, halves = ([line[f"{name}_{epochs}"] for epochs in own] for name in ("at", "interval"))
+            axis.errorbar(np.array(own) * 1.03**number, values, np.nan_to_num(halves), fmt="o-", markersize=3,
                           elinewidth=0.8, label=setting_name(str(setting)),
                           color=COLOURS.get(str(setting), NEUTRAL_COLOUR))
         axis.axhline(0, color="black", linewidth=0.6)
