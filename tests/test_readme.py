@@ -182,6 +182,15 @@ def test_the_confirmation_is_told_with_its_seeds_and_the_rules_verdict():
             in told)
 
 
+def test_the_cost_of_the_ferplus_study_is_that_of_its_runs():
+    runs = pd.read_csv(CHECKOUT / "results" / "study_ferplus.csv")
+    # `seconds` of a run that was stopped lacks what it had trained before
+    trained = runs["epochs"] * runs["train_faces"] / runs["faces_per_second"]
+    hours = runs["seconds"].combine(trained, max).sum() / 3600
+    text = " ".join((CHECKOUT / "results" / "README.md").read_text().split())
+    assert f"{len(runs)} runs took {hours:.0f} hours of one core" in text
+
+
 def test_macro_f1_is_told_beside_accuracy():
     """Paired over the seeds of the study: mean, t interval, and Holm's correction of the three p-values."""
     scores = pd.read_csv(CHECKOUT / "results" / "study.csv").set_index("id")["macro_f1"]
