@@ -99,7 +99,7 @@ def paired_interval(measure: Measure, ours: np.ndarray, theirs: np.ndarray) -> d
 
     Returns:
         `difference`; `low`, `high`: its 95 % interval; `one_sided_low`: the lower end of the one-sided 95 % interval,
-        for non-inferiority; NaN for a single seed, `difference` apart.
+        for non-inferiority; NaN for a single seed, `difference` apart. Points of a percentage: ends lie within 100.
     """
     each = measure(ours) - measure(theirs)
     seeds, resamples = len(each), each.shape[1] - 1
@@ -114,7 +114,7 @@ def paired_interval(measure: Measure, ours: np.ndarray, theirs: np.ndarray) -> d
     def end(share: float) -> float:
         level = abs(share - 0.5) + 0.5
         wider = np.sqrt(seeds / (seeds - 1)) * student_t.ppf(level, seeds - 1) / norm.ppf(level)
-        return float(np.nanpercentile(middle + wider * moved, 100 * share))
+        return float(np.clip(np.nanpercentile(middle + wider * moved, 100 * share), -100, 100))
 
     return found | {"low": end(0.025), "high": end(0.975), "one_sided_low": end(0.05)}
 

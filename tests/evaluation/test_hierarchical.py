@@ -56,6 +56,13 @@ def test_seeds_alone_give_students_interval():
     assert faces_alone(accuracy, *counts) == pytest.approx(0, abs=1e-4)
 
 
+def test_no_interval_reaches_beyond_what_a_recall_can_differ_by():
+    counts = [confusions(LABELS, predictions(shares, seed), 7, draw_faces(700, 50))
+              for seed, shares in ((1, [1.0, 0.6]), (2, [0.0, 0.0]))]
+    found = paired_interval(recall(3), *counts)
+    assert found["high"] == 100 and found["difference"] < 100 and -100 <= found["low"]
+
+
 def test_faces_alone_give_their_standard_error():
     said, base = predictions([0.8]), predictions([0.75], 2)
     counts = [confusions(LABELS, np.repeat(rows, 3, 0), 7, draw_faces(700)) for rows in (said, base)]
