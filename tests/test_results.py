@@ -1,0 +1,38 @@
+"""What results/README.md says of the model in the package is what its tables have."""
+
+from pathlib import Path
+
+import pandas as pd
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+TEXT = " ".join((RESULTS / "README.md").read_text().split())
+
+
+def listed(values, digits=0):
+    return ", ".join(f"{value:.{digits}f}" for value in values)
+
+
+def test_every_seed_of_the_final_recipe_is_told():
+    seeds = pd.read_csv(RESULTS / "ferplus_seeds.csv")
+    for values, digits in ((seeds["accuracy"], 1), (seeds["macro_f1"], 0), (seeds["mirror_accuracy"], 1)):
+        *first, last = (f"{value:.{digits}f}" for value in values)
+        assert f"{', '.join(first)} and {last}" in TEXT
+
+
+def test_fine_tuning_is_told_beside_the_model_untouched():
+    rows = pd.read_csv(RESULTS / "ferplus_tuned.csv").set_index("way")
+    untouched, tuned = rows.loc["untouched"], rows.loc[["tuned"]]
+    assert f"untouched, {untouched['accuracy']:.1f} %, macro F1 {untouched['macro_f1']:.1f}" in TEXT
+    assert f"{listed(tuned['accuracy'], 1)} %, mean {tuned['accuracy'].mean():.1f}" in TEXT
+    assert f"macro F1 {listed(tuned['macro_f1'], 1)}, mean {tuned['macro_f1'].mean():.1f}" in TEXT
+    assert f"mirrored {tuned['mirror_accuracy'].mean():.1f} and {tuned['mirror_macro_f1'].mean():.1f}" in TEXT
+
+
+def test_every_pair_of_sets_is_told_with_its_intervals():
+    rows = pd.read_csv(RESULTS / "ferplus_cross.csv").set_index(["trained_on", "tested_on"])
+    names = {"FER+": "FER+ (`mini-ferplus`)", "faces": "the photographs", "demo": "demo faces"}
+    for trained_on, name in names.items():
+        cells = [f"{row['accuracy']:.1f} ({row['accuracy_low']:.1f} to {row['accuracy_high']:.1f}), "
+                 f"{row['macro_f1']:.1f} ({row['macro_f1_low']:.1f} to {row['macro_f1_high']:.1f})"
+                 for row in (rows.loc[(trained_on, tested_on)] for tested_on in ("FER+", "faces", "demo"))]
+        assert f"| {name} | {' | '.join(cells)} |" in TEXT
