@@ -39,8 +39,9 @@ lint: $(READY)
 report: $(READY)
 	$(BIN)/python -m poster_ada.report $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET))
 
+# root, often a container's only user, has to ask for it
 lab: $(READY)
-	GOMP_SPINCOUNT=1000 $(BIN)/jupyter lab
+	GOMP_SPINCOUNT=1000 $(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # what to run on the day RAF-DB arrives: make rafdb DATA=data/raf-basic
 rafdb: $(READY)
