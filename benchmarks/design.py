@@ -204,9 +204,9 @@ def markdown(table: pd.DataFrame) -> str:
     for design, row in table.iterrows():
         cells = [str(design)]
         for score in SCORES:
-            low, high = row[f"{score}_low"], row[f"{score}_high"]
-            cells += [f"{row[score]:.1f}", "" if pd.isna(low) else
-                      f"{row[f'{score}_difference']:+.1f} ({low:+.1f} to {high:+.1f})"]
+            less, low, high = (row[f"{score}_{name}"] for name in ("difference", "low", "high"))
+            cells += [f"{row[score]:.1f}", "" if pd.isna(less) else f"{less:+.1f}" if pd.isna(low) else
+                      f"{less:+.1f} ({low:+.1f} to {high:+.1f})"]
         cells += [f"{row['parameters'] / 1e6:.1f}", f"{row['multiply_adds'] / 1e6:.0f}",
                   f"{row['faces_per_second']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")

@@ -167,3 +167,5 @@ def test_designs_are_compared_with_poster_over_seeds():
     assert other["validation_accuracy_low"] < 0 < other["validation_accuracy_high"]
     line = markdown(table.assign(faces_per_second=50.4)).splitlines()[2]
     assert line.startswith("| flat | 79.5 | +2.0 (+") and line.endswith("| 1.9 | 119 | 50 |")
+    one = markdown(compared(rows[rows["seed"] == 1]).assign(faces_per_second=50.4)).splitlines()[2]
+    assert one.startswith("| flat | 81.9 | +1.8 | ")  # one seed: no interval
