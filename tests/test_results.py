@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pandas as pd
+import pytest
+
+from benchmarks.design import DESIGNS, compared, markdown
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 TEXT = " ".join((RESULTS / "README.md").read_text().split())
@@ -36,3 +39,14 @@ def test_every_pair_of_sets_is_told_with_its_intervals():
                  f"{row['macro_f1']:.1f} ({row['macro_f1_low']:.1f} to {row['macro_f1_high']:.1f})"
                  for row in (rows.loc[(trained_on, tested_on)] for tested_on in ("FER+", "faces", "demo"))]
         assert f"| {name} | {' | '.join(cells)} |" in TEXT
+
+
+def test_the_table_of_designs_is_that_of_their_runs():
+    summary = pd.read_csv(RESULTS / "ferplus_design_summary.csv", index_col="design")
+    runs = pd.read_csv(RESULTS / "ferplus_design.csv")
+    found = compared(runs)
+    assert list(found.index) == list(summary.index) and set(found.index) == set(DESIGNS)
+    for column in found:
+        assert summary[column].to_numpy() == pytest.approx(found[column].to_numpy(), nan_ok=True)
+    assert " ".join(markdown(summary).split()) in TEXT
+    assert ("validation faces, one seed, so a difference may be chance" in TEXT) == (runs["seed"].nunique() == 1)
