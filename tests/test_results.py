@@ -11,8 +11,8 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 TEXT = " ".join((RESULTS / "README.md").read_text().split())
 
 
-def listed(values, digits=0):
-    return ", ".join(f"{value:.{digits}f}" for value in values)
+def listed(values):
+    return ", ".join(f"{value:.1f}" for value in values)
 
 
 def test_every_seed_of_the_final_recipe_is_told():
@@ -26,8 +26,8 @@ def test_fine_tuning_is_told_beside_the_model_untouched():
     rows = pd.read_csv(RESULTS / "ferplus_tuned.csv").set_index("way")
     untouched, tuned = rows.loc["untouched"], rows.loc[["tuned"]]
     assert f"untouched, {untouched['accuracy']:.1f} %, macro F1 {untouched['macro_f1']:.1f}" in TEXT
-    assert f"{listed(tuned['accuracy'], 1)} %, mean {tuned['accuracy'].mean():.1f}" in TEXT
-    assert f"macro F1 {listed(tuned['macro_f1'], 1)}, mean {tuned['macro_f1'].mean():.1f}" in TEXT
+    assert f"{listed(tuned['accuracy'])} %, mean {tuned['accuracy'].mean():.1f}" in TEXT
+    assert f"macro F1 {listed(tuned['macro_f1'])}, mean {tuned['macro_f1'].mean():.1f}" in TEXT
     assert f"mirrored {tuned['mirror_accuracy'].mean():.1f} and {tuned['mirror_macro_f1'].mean():.1f}" in TEXT
 
 
