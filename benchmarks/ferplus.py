@@ -35,7 +35,7 @@ from poster_ada.model.poster import Poster
 from poster_ada.recognition.alignment import measure_template
 from poster_ada.recognition.detector import FaceDetector
 from poster_ada.training.loop import train
-from poster_ada.training.recipe import TrainConfig, fit_recipe, scheduled
+from poster_ada.training.recipe import TrainConfig, fit_recipe, scheduled, train_command
 from poster_ada.training.runs import Run, slug
 
 PARTS = ("seeds", "design", "cross", "tuned", "small")
@@ -196,7 +196,7 @@ def ship(study: Ferplus, detector: str | None) -> None:
     runs = study.finals()
     run = max(runs, key=lambda run: run.record["selection_accuracy"])
     path, record = run.path / "best.safetensors", run.record
-    training = read_own(path)[0]["training"]
+    training = {"command": train_command(run.config, study.data)} | read_own(path)[0]["training"]
     model = load_checkpoint(path)
     model.config = replace(model.config, channel_order="grey")
     model.face_template = measure_template(study.data.train, FaceDetector(detector)).template
@@ -212,8 +212,10 @@ def ship(study: Ferplus, detector: str | None) -> None:
         f"It is the one of {len(runs)} seeds with the best validation accuracy; all of them are in "
         "results/ferplus_seeds.csv. Photographs are aligned by five points (eyes, nose, mouth corners) to where FER+ "
         "has them."]
+    limits = ["FER+ is pictures from web search, mostly of adults in front of the camera; nobody counted age, skin "
+              "colour or gender in them."]
     scores = compute_metrics(plain) | {"test_without_twins": compute_metrics(plain[~twins])}
-    write_text_atomically(target.with_suffix(".md"), model_card(model, name, training, scores, notes))
+    write_text_atomically(target.with_suffix(".md"), model_card(model, name, training, scores, notes, limits))
     write_atomically(study.given.results / "ferplus_log.csv", lambda temporary: run.log.to_csv(temporary, index=False))
     print(f"{path} is now {target}, {target.stat().st_size / 1e6:.2f} MB")
 

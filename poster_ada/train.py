@@ -45,14 +45,15 @@ def parser() -> CommandParser:
                        help=f"{', '.join(PRESETS)} (default large; nano with --demo)")
     model.add_argument("--head", choices=(*HEADS, *HEAD_RECIPES), help="adaface is the published setting, adaface-fer "
                        "the one that this project's study found (default mlp)")
-    add_settings(model, PosterConfig, ("margin", "scale", "concentration", "t_alpha", "norm_source", "channel_order"))
+    add_settings(model, PosterConfig, (
+        "margin", "scale", "scale_rule", "class_vectors", "concentration", "t_alpha", "norm_source", "channel_order"))
     model.add_argument("--variant", choices=tuple(VARIANTS), help="the report's w/MLP, w/IRf or w/DA")
     add_settings(model, TrainConfig, ("checkpoint", "pretrained"))
     recipe = p.add_argument_group("recipe")
     add_settings(recipe, TrainConfig, (
         "epochs", "batch_size", "val_batch_size", "lr", "decay", "gamma", "warmup", "optimizer", "momentum",
         "weight_decay", "rho", "clip_norm", "average", "targets", "label_smoothing", "logit_adjustment",
-        "quality_weight", "seed"), presets)
+        "class_balance", "quality_weight", "quality_from", "seed"), presets)
     machine = p.add_argument_group("machine and output")
     machine.add_argument("--gpu", metavar="0,1", help="GPUs to use, one process each, counted among those that "
                          "CUDA_VISIBLE_DEVICES leaves (default: the first, or the CPU)")

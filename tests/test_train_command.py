@@ -1,17 +1,22 @@
 """`python -m poster_ada.train`: flags to a recipe that fits the faces, what it says, and its several processes."""
 
 import json
+import shlex
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from face_sets import picture, rafdb
+from face_sets import ferplus, picture, rafdb
 
 import poster_ada.train as command
 import poster_ada.training.loop as loop
+from poster_ada.data.datasets import open_dataset
 from poster_ada.expressions import AFFECTNET_CLASSES
+from poster_ada.model.config import PosterConfig
 from poster_ada.train import DEMO, configure, launch, main, parser
+from poster_ada.training.recipe import TrainConfig, fit_recipe, train_command
 from poster_ada.training.runs import Run
 
 
@@ -101,6 +106,35 @@ def test_a_head_recipe_and_a_variant_are_names_for_settings(faces):
         "adaface", 6.0, 3.0, "camera")
     config, _ = configure(parser().parse_args(["--data", str(faces), "--variant", "irf", "--norm-source", "fused"]))
     assert config.model.norm_source == "fused"
+
+
+@pytest.mark.parametrize("words", [
+    [], ["--preset", "nano", "--seed", "5", "--lr", "0.01", "--balanced", "--no-compile"],
+    ["--preset", "mini", "--head", "adaface-fer", "--scale", "6", "--classes", "7"],
+    ["--preset", "small", "--head", "adaface", "--variant", "mlp", "--margin", "0.75", "--scale-rule", "adacos"],
+    ["--preset", "nano", "--variant", "da", "--class-balance", "0.9", "--select-on", "test"],
+    ["--preset", "nano", "--head", "cosface", "--norm-source", "image", "--augmentation", "camera",
+     "--quality-from", "degradation", "--class-vectors", "simplex", "--channel-order", "RGB"],
+    ["--checkpoint", "mini-ferplus", "--epochs", "3", "--classes", "8"],
+    ["--checkpoint", "mini-ferplus", "--head", "adaface", "--scale", "8"],
+])
+@pytest.mark.parametrize("make", [ferplus, rafdb])
+def test_a_run_tells_the_command_that_makes_it(tmp_path, make, words):
+    if make is rafdb and "8" in words[-1:]:
+        words = words[:-2]
+    root = make(tmp_path / "my faces")
+    configured = configure(parser().parse_args(["--data", str(root), *words]))
+    python, module, name, *told = shlex.split(train_command(*configured))
+    assert (python, module, name) == ("python", "-m", "poster_ada.train")
+    assert configure(parser().parse_args(told))[0] == configured[0]
+    assert len(told) <= len(words) + 8  # what the command does by itself is left out
+
+
+def test_every_setting_that_is_explained_has_a_flag_and_a_model_of_its_own_size_no_command(faces):
+    explained = {field.name for field in (*fields(TrainConfig), *fields(PosterConfig)) if field.metadata.get("help")}
+    assert explained <= vars(parser().parse_args([])).keys()
+    dataset = open_dataset(faces)
+    assert train_command(fit_recipe(dataset, "nano", depth=3), dataset) is None
 
 
 def test_the_same_command_twice_trains_once_and_prints_the_accuracy_twice(faces, capsys, monkeypatch):

@@ -17,15 +17,14 @@ For teaching, for research on expression recognition, and as a starting point fo
 labels are what annotators said of a picture, not what a person feels: it is not for judging people, in work,
 school, health, law or anywhere else."""
 LIMITS = """\
-It knows the faces and the annotators it was trained with and no others: pictures from web search, mostly of adults
-in front of the camera, whose age, skin colour and gender nobody counted. Profiles, masks, drawings, very dark or
-very small faces, and expressions that are played, are outside of what was measured. Rare classes rest on few faces;
-see the number of test faces below."""
+It knows the faces and the annotators it was trained with and no others. Whatever these lack (ages, skin colours,
+profiles, masks, drawings, very dark or very small faces, expressions that are played) is outside of what was measured.
+Rare classes rest on few faces; where there are results above, they say on how many."""
 
 
 def model_card(
     model: Poster, name: str, training: Mapping[str, Any] | None = None, scores: Mapping[str, Any] | None = None,
-    notes: Sequence[str] = (),
+    notes: Sequence[str] = (), limits: Sequence[str] = (),
 ) -> str:
     """Markdown with the Hub's YAML on top.
 
@@ -34,10 +33,10 @@ def model_card(
         training: what its checkpoint's header says of its training, if anything.
         scores: `compute_metrics` of its test faces, and under `test_without_twins` those of the faces without a twin in
             training.
-        notes: further sentences, one paragraph each.
+        notes, limits: further paragraphs on its training and on its limits.
     """
     training, scores, c = dict(training or {}), dict(scores or {}), model.config
-    recipe, data = training.get("recipe", {}), training.get("data", "unknown faces")
+    data = str(training.get("data", "unknown faces"))
     results = [
         EvalResult("image-classification", re.sub(r"\W+", "-", data.lower()).strip("-"), data, metric,
                    round(100 * scores[score], 2))
@@ -52,27 +51,32 @@ def model_card(
         f"Facial expressions of {c.num_classes} classes ({', '.join(c.class_names)}), recognised by POSTER "
         f"({size_name(c)}, {c.head} head) from faces of {c.image_size} x {c.image_size} pixels.",
         "```python\nimport poster_ada\n\nmodel = poster_ada.load_checkpoint(\"" + name + "\")\n```",
-        f"## Training\n\n{_training(training, recipe, data)}", *notes,
+        f"## Training\n\n{_training(training)}", *notes,
         f"## Results\n\n{_results(scores)}" if scores else "",
-        f"## Intended use\n\n{INTENDED}", f"## Limits\n\n{LIMITS}",
+        f"## Intended use\n\n{INTENDED}", f"## Limits\n\n{LIMITS}", *limits,
         "## Licence\n\nThe weights come under Apache-2.0, as the code that made them; the faces keep the terms of "
         "their own set and are not in here.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _training(training: Mapping[str, Any], recipe: Mapping[str, Any], data: str) -> str:
-    if not recipe:
+def _training(training: Mapping[str, Any]) -> str:
+    """What the header of a file says; a file from elsewhere may say anything."""
+    if "data" not in training:
         return "The file does not say how it was trained."
-    where = training.get("environment", {})
-    lines = [
-        f"Trained on {data}, {training.get('train_faces', '?')} faces; epoch {training.get('epoch', '?')} of "
-        f"{recipe['epochs']} was chosen on {training.get('selected_on', '?')}. Commit {where.get('commit', '?')}, "
-        f"{training.get('precision', '?')}, torch {where.get('torch', '?')}.",
-        "To train it again:",
-        f"```bash\npython -m poster_ada.train --preset {recipe['preset']} --head {recipe['model']['head']} "
-        f"--data {recipe['data']} --seed {recipe['seed']}\n```",
-    ]
+    recipe, where = ({} if not isinstance(part := training.get(name), Mapping) else part
+                     for name in ("recipe", "environment"))
+    trained = f"Trained on {training['data']}"
+    if faces := training.get("train_faces"):
+        trained += f", {faces} faces"
+    if {"epoch", "selected_on"} <= training.keys() and "epochs" in recipe:
+        trained += f"; epoch {training['epoch']} of {recipe['epochs']} was chosen on {training['selected_on']}"
+    made = [f"Commit {where['commit']}"] if "commit" in where else []
+    made += [str(training["precision"])] if "precision" in training else []
+    made += [f"torch {where['torch']}"] if "torch" in where else []
+    lines = [f"{trained}. {', '.join(made)}." if made else f"{trained}."]
+    if command := training.get("command"):
+        lines += ["To train it again:", f"```bash\n{command}\n```"]
     return "\n\n".join(lines)
 
 

@@ -83,6 +83,8 @@ def load_checkpoint(path: str | Path, **told: Any) -> Poster:
                 raise InputError(f"{path} says {name} = {own} itself; leave out {name} {value}.")
         fill(model, tensors, path, lambda name: name, lambda key: key.startswith(STATE_PREFIX))
         model.temperature, model.face_template = _prediction(description.get("prediction", {}), path)
+        if isinstance(description.get("training"), dict):
+            model.provenance = description["training"]
     else:
         tensors = read_published_tensors(path)
         model = _without_weights(replace(infer_config(tensors, path), **told))

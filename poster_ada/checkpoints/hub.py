@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,8 +40,11 @@ def save_pretrained(
     """Write a model as the Hub has it, and return the folder.
 
     Args:
-        training, scores: for the model card, see `model_card`; `training` also goes into the weights' header.
+        training: how it was trained, for the model card and the weights' header, where its file does not say or says
+            otherwise. Of places on this machine only the last name goes out.
+        scores: for the model card, see `model_card`.
     """
+    training = without_places(model.provenance if training is None else training)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(model, folder / WEIGHTS_FILE, training)
@@ -49,6 +53,21 @@ def save_pretrained(
         "face_template": model.face_template})
     write_text_atomically(folder / "README.md", model_card(model, folder.resolve().name, training, scores))
     return folder
+
+
+def without_places(training: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of training in which absolute paths, which are nobody else's business, are cut to their last names."""
+    recipe = training.get("recipe")
+    if not isinstance(recipe, Mapping):
+        return dict(training)
+    places = {name: recipe[name] for name in ("data", "pretrained", "checkpoint")
+              if isinstance(recipe.get(name), str) and Path(recipe[name]).is_absolute()}
+    cut: dict[str, Any] = {"recipe": {**recipe, **{name: Path(place).name for name, place in places.items()}}}
+    if isinstance(command := training.get("command"), str):
+        for place in places.values():
+            command = command.replace(shlex.quote(place), shlex.quote(Path(place).name))
+        cut["command"] = command
+    return {**training, **cut}
 
 
 def from_pretrained(source: str | Path, revision: str | None = None) -> Poster:

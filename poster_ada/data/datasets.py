@@ -54,6 +54,7 @@ def open_dataset(
                     raise InputError(f"{place} holds the layout {layout.layout}, but {family} was asked for; give the "
                                      "folder of that set, or ask for this one.")
                 dataset = layout(place, num_classes, needs, label_file.lower())
+                dataset.opened_as = root
                 if check:
                     dataset.findings = check_dataset(dataset)
                     dataset.findings.warn()

@@ -51,7 +51,7 @@ class Dataset:
         self, root: str | os.PathLike[str], num_classes: int | None = None, needs: Sequence[str] = ("train", "test"),
         label_file: str = "",
     ) -> None:
-        self.root = Path(root)
+        self.root = self.opened_as = Path(root)  # `open_dataset` puts what it was given in place of the latter
         self.num_classes = num_classes
         self.label_file = label_file  # the one asked for, then the one read; empty where there is no choice
         self.passed_over: list[str] = []  # files that lie among the pictures and are not read, relative to `root`

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -59,6 +61,8 @@ class Poster(nn.Module):
     `model(images)` predicts: it takes no labels, so none can reach a prediction. `margin_logits(images, labels)` is
     for training only.
     """
+
+    provenance: Mapping[str, Any] = MappingProxyType({})  # how its weights came about, as far as their file says
 
     def __init__(self, config: PosterConfig | None = None) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ from poster_ada.model.config import PosterConfig
 from poster_ada.model.poster import Features, Poster
 from poster_ada.model.precision import resolve_precision
 from poster_ada.training.losses import class_balanced_weights, quality_loss, recipe_loss
-from poster_ada.training.recipe import TrainConfig
+from poster_ada.training.recipe import TrainConfig, train_command
 from poster_ada.training.runs import Run, default_folder, environment, pretrained_fingerprint
 from poster_ada.training.sam import Sam
 from poster_ada.training.sync_batch_norm import synchronise
@@ -268,7 +268,7 @@ def train(
     Raises:
         InputError: the data, the settings or the run's folder do not fit together.
     """
-    dataset = dataset or open_dataset(config.data, needs=("train",))
+    dataset = dataset or open_dataset(config.data, num_classes=config.model.num_classes, needs=("train",))
     if dataset.class_names != config.model.class_names:
         raise InputError(
             f"{dataset.root} has the classes {', '.join(dataset.class_names)}; the model has "
@@ -327,11 +327,15 @@ def train(
     objective = accelerator.prepare_model(Objective(model, config, counted.float().sum(0).to(device_here)))
     kept: Poster = model if average is None else average.module  # type: ignore[assignment]  # what is judged and saved
 
+    precision = str(dtype).removeprefix("torch.")
+    if log and (before := run.record["precision"]).split(" then ")[-1] != precision:  # begun on another machine
+        precision = f"{before} then {precision}"
     record = {
         "data": dataset.name, "fingerprint": dataset.fingerprint(), "train_faces": len(training),
         "selection_faces": len(selection), "selected_on": selected_on, "pretrained_parts": loaded,
-        "starting_weights": weights, "precision": str(dtype).removeprefix("torch."), "processes": world,
-        "environment": environment(), "finished": False,
+        "starting_weights": weights, "precision": precision, "processes": world,
+        "environment": environment(), "command": train_command(config, dataset) if make is Poster else None,
+        "finished": False,
     }
     if main and not quiet and openmp.TORCH_CAME_FIRST and device_here.type == "cpu":
         print("note: torch was loaded before poster_ada, so its threads spin while they wait; on a busy machine import "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -210,8 +211,8 @@ def fit_recipe(
     """
     given = _with_head_recipe({name: value for name, value in choices.items() if value is not None})
     published = {**dataset.variant, **dataset.head_variant.get(given.get("head", "mlp"), {})}
-    fitted = {"data": str(dataset.root), "channel_order": dataset.channel_order, "class_names": dataset.class_names,
-              "num_classes": len(dataset.class_names)}
+    fitted = {"data": str(dataset.opened_as), "channel_order": dataset.channel_order,
+              "class_names": dataset.class_names, "num_classes": len(dataset.class_names)}
     if base is not None:
         of_model = {f.name for f in fields(PosterConfig)} - {"class_names", "num_classes"}
         published, fitted = ({key: value for key, value in values.items() if key not in of_model}
@@ -219,6 +220,36 @@ def fit_recipe(
     choices = published | fitted | scheduled(preset, schedule) | given
     if dataset.voted is None and choices.get("targets") == "votes":
         if "targets" in given:
-            raise InputError(f"{dataset.root} has no votes to learn; leave out --targets votes.")
+            raise InputError(f"{dataset.opened_as} has no votes to learn; leave out --targets votes.")
         choices["targets"] = "labels"
     return TrainConfig.for_preset(preset, schedule, base, **choices)
+
+
+def train_command(config: TrainConfig, dataset: Dataset) -> str | None:
+    """The command line that makes this run: `python -m poster_ada.train` with a flag for whatever it would not do by
+    itself on these faces. None where a setting has no flag, as the sizes of a model have none."""
+    flags = {f.name for part in (TrainConfig, PosterConfig) for f in fields(part) if f.metadata.get("help")}
+
+    def differing(run: Any, alone: Any) -> dict[str, Any]:
+        told_elsewhere = {"model", "preset", "data", "checkpoint", "num_classes", "class_names", "head"}
+        return {f.name: getattr(run, f.name) for f in fields(run)
+                if f.name not in told_elsewhere and getattr(run, f.name) != getattr(alone, f.name)}
+
+    base, head, found = config.model if config.checkpoint else None, config.model.head, []
+    start = ["--checkpoint", config.checkpoint] if base else ["--preset", config.preset]
+    for name, variant in (*((head, variant) for variant in ("", *VARIANTS)), *((name, "") for name in HEAD_RECIPES)):
+        choices: dict[str, Any] = {**VARIANTS.get(variant, {}), "head": name}
+        alone = fit_recipe(dataset, config.preset, base=base, **choices)
+        other = differing(config, alone) | differing(config.model, PosterConfig() if base else alone.model)
+        if base:  # it brings what has no flag
+            other = {setting: value for setting, value in other.items() if setting in flags}
+        if alone.model.head == head and other.keys() <= flags:
+            found.append((other, [*start, "--head", name, *(["--variant", variant] if variant else [])]))
+    if not found:
+        return None
+    other, words = min(found, key=lambda pair: 2 * len(pair[0]) + len(pair[1]))
+    words += ["--data", config.data, *(["--classes", str(dataset.num_classes)] if dataset.num_classes else [])]
+    for name, value in other.items():
+        flag = name.replace("_", "-")
+        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return shlex.join(["python", "-m", "poster_ada.train", *words])

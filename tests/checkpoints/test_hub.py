@@ -8,14 +8,16 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalEntryNotFoundError, LocalTokenNotFoundError
 
 import poster_ada.checkpoints.hub as hub
-from poster_ada.checkpoints.create import create_model
+from poster_ada.checkpoints.create import create_model, load_checkpoint
 from poster_ada.checkpoints.hub import from_pretrained, push_to_hub, save_pretrained
+from poster_ada.checkpoints.own import save_checkpoint
 from poster_ada.errors import InputError
 
 TRAINING = {
     "epoch": 3, "data": "FER+ (label.csv), 8 classes", "train_faces": 28150, "selected_on": "the validation split",
     "precision": "bfloat16", "environment": {"commit": "abc123", "torch": "2.9"},
     "recipe": {"preset": "nano", "epochs": 5, "data": "data/ferplus", "seed": 7, "model": {"head": "mlp"}},
+    "command": "python -m poster_ada.train --preset nano --head mlp --data data/ferplus --seed 7",
 }
 SCORES = {
     "faces": 100, "accuracy": 0.881, "macro_f1": 0.75, "calibration_error": 0.012,
@@ -52,6 +54,25 @@ def test_the_card_tells_data_figures_and_how_to_train_again(model, tmp_path):
                   "| without a twin in training | 90 |", "| Fear | 50.0 | - | 0.0 | 86 |"):
         assert words in card.text, words
     assert "does not say how it was trained" in hub.model_card(model, "plain")
+
+
+def test_what_a_file_says_of_its_training_goes_along_but_no_place_on_this_machine(model, tmp_path):
+    place = "/home/anna lee/faces"
+    save_checkpoint(model, tmp_path / "best.safetensors", TRAINING | {
+        "recipe": TRAINING["recipe"] | {"data": place, "pretrained": "/home/anna lee/models", "checkpoint": ""},
+        "command": f"python -m poster_ada.train --data '{place}' --pretrained '/home/anna lee/models' --lr 0.1"})
+    folder = save_pretrained(load_checkpoint(tmp_path / "best.safetensors"), tmp_path / "public")
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "epoch 3 of 5 was chosen" in text and "--data faces --pretrained models --lr 0.1" in text
+    assert not any(b"anna" in path.read_bytes() for path in folder.iterdir())
+    assert from_pretrained(folder).provenance["recipe"]["data"] == "faces"
+
+
+@pytest.mark.parametrize("training", [{}, {"recipe": 5}, {"data": 3, "recipe": [], "environment": None, "command": 7},
+                                      {"data": "x", "recipe": {"epochs": 5}, "environment": {}}])
+def test_a_strange_record_of_training_still_has_a_card(model, tmp_path, training):
+    save_pretrained(model, tmp_path / "strange", training)
+    assert "## Training" in (tmp_path / "strange" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_download_is_opened(model, tmp_path, monkeypatch):

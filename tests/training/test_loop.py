@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -385,10 +386,30 @@ def test_devices_are_those_asked_for(faces, tmp_path, monkeypatch, capsys):
 
 
 def test_classes_that_are_not_the_datas_are_refused(faces, tmp_path):
-    config = small(faces, num_classes=8)
-    with pytest.raises(InputError, match="has the classes Surprise.*the model has Neutral.*class_names"):
-        train(config, tmp_path / "run", device="cpu", quiet=True)
-    assert not (tmp_path / "run").exists()
+    for choices, sentence in (({"num_classes": 8}, "has 7 classes, not 8"), (
+            {"class_names": tuple("abcdefg")}, "has the classes Surprise.*the model has a, b.*class_names")):
+        with pytest.raises(InputError, match=sentence):
+            train(small(faces, **choices), tmp_path / "run", device="cpu", quiet=True)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_configuration_finds_its_faces_again(tmp_path):
+    dataset = open_dataset(ferplus(tmp_path / "ferplus"), num_classes=7)
+    run = train(fit_recipe(dataset, "nano", epochs=1, batch_size=2), tmp_path / "run", device="cpu", quiet=True)
+    assert run.config.model.num_classes == 7 and run.record["data"] == dataset.name
+    words = shlex.split(run.record["command"])
+    assert words[words.index("--data") + 1] == str(dataset.opened_as) and words[words.index("--classes") + 1] == "7"
+
+
+def test_a_run_that_goes_on_in_another_precision_says_both(faces, tmp_path, monkeypatch):
+    config = small(faces, epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "epoch_line", lambda *_: 1 / 0)  # after the first epoch is saved
+        patch.setattr(loop, "resolve_precision", lambda *_, **__: torch.bfloat16)
+        with pytest.raises(ZeroDivisionError):
+            train(config, tmp_path / "run", device="cpu")
+    run = train(config, tmp_path / "run", device="cpu", quiet=True)
+    assert len(run.log) == 2 and run.record["precision"] == "bfloat16 then float32"
 
 
 def test_few_faces_make_one_batch(faces, tmp_path):

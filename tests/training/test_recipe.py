@@ -13,13 +13,13 @@ from poster_ada.training.recipe import HEAD_RECIPES, SCHEDULES, VARIANTS, TrainC
 
 
 def affectnet(classes=7):
-    return SimpleNamespace(root="some/AffectNet", channel_order="RGB", class_names=AFFECTNET_CLASSES[:classes],
+    return SimpleNamespace(opened_as="some/AffectNet", channel_order="RGB", class_names=AFFECTNET_CLASSES[:classes],
                            variant={"token_mixing": False, "balanced": True}, head_variant={"adaface": {"lr": 2e-6}},
                            voted=None)
 
 
 def raf_db():
-    return SimpleNamespace(root="some/faces", channel_order="BGR", class_names=RAFDB_CLASSES, variant={},
+    return SimpleNamespace(opened_as="some/faces", channel_order="BGR", class_names=RAFDB_CLASSES, variant={},
                            head_variant={}, voted=None)
 
 
