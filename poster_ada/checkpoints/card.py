@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from poster_ada.checkpoints.names import SHIPPED
 from poster_ada.model.config import size_name
 from poster_ada.model.poster import Poster
 
@@ -29,7 +30,7 @@ def model_card(
     """Markdown with the Hub's YAML on top.
 
     Args:
-        name: of the model.
+        name: of the model, as it is loaded: one that comes with the package, a folder, or `user/name` on the Hub.
         training: what its checkpoint's header says of its training, if anything.
         scores: `compute_metrics` of its test faces, and under `test_without_twins` those of the faces without a twin in
             training.
@@ -37,6 +38,7 @@ def model_card(
     """
     training, scores, c = dict(training or {}), dict(scores or {}), model.config
     data = str(training.get("data", "unknown faces"))
+    title, loader = name.rsplit("/", 1)[-1], "load_checkpoint" if name in SHIPPED else "from_pretrained"
     results = [
         EvalResult("image-classification", re.sub(r"\W+", "-", data.lower()).strip("-"), data, metric,
                    round(100 * scores[score], 2))
@@ -44,13 +46,13 @@ def model_card(
     ]
     header = ModelCardData(
         license=LICENCE, library_name="poster-ada", pipeline_tag="image-classification", metrics=["accuracy", "f1"],
-        tags=["facial-expression-recognition", "poster", c.head], model_name=name, eval_results=results or None,
+        tags=["facial-expression-recognition", "poster", c.head], model_name=title, eval_results=results or None,
     )
     parts = [
-        f"---\n{header.to_yaml()}\n---", f"# {name}",
+        f"---\n{header.to_yaml()}\n---", f"# {title}",
         f"Facial expressions of {c.num_classes} classes ({', '.join(c.class_names)}), recognised by POSTER "
         f"({size_name(c)}, {c.head} head) from faces of {c.image_size} x {c.image_size} pixels.",
-        "```python\nimport poster_ada\n\nmodel = poster_ada.load_checkpoint(\"" + name + "\")\n```",
+        f'```python\nimport poster_ada\n\nmodel = poster_ada.{loader}("{name}")\n```',
         f"## Training\n\n{_training(training)}", *notes,
         f"## Results\n\n{_results(scores)}" if scores else "",
         f"## Intended use\n\n{INTENDED}", f"## Limits\n\n{LIMITS}", *limits,

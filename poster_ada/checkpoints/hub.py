@@ -35,7 +35,7 @@ WEIGHTS_FILE = "model.safetensors"
 
 def save_pretrained(
     model: Poster, folder: str | Path, training: Mapping[str, Any] | None = None,
-    scores: Mapping[str, Any] | None = None,
+    scores: Mapping[str, Any] | None = None, name: str = "",
 ) -> Path:
     """Write a model as the Hub has it, and return the folder.
 
@@ -43,6 +43,7 @@ def save_pretrained(
         training: how it was trained, for the model card and the weights' header, where its file does not say or says
             otherwise. Of places on this machine only the last name goes out.
         scores: for the model card, see `model_card`.
+        name: what the card calls the model, which is how `from_pretrained` finds it; default the folder's.
     """
     training = without_places(model.provenance if training is None else training)
     folder = Path(folder)
@@ -51,7 +52,7 @@ def save_pretrained(
     write_json_atomically(folder / "config.json", {
         "library_name": "poster-ada", "model": model.config.to_dict(), "temperature": model.temperature,
         "face_template": model.face_template})
-    write_text_atomically(folder / "README.md", model_card(model, folder.resolve().name, training, scores))
+    write_text_atomically(folder / "README.md", model_card(model, name or folder.resolve().name, training, scores))
     return folder
 
 
@@ -108,7 +109,7 @@ def push_to_hub(
     """
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = save_pretrained(model, Path(temporary) / name.rsplit("/", 1)[-1], training, scores)
+        folder = save_pretrained(model, temporary, training, scores, name)
         try:
             api.create_repo(name, private=private, exist_ok=True)
             return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="A model of poster-ada"))

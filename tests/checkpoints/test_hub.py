@@ -51,7 +51,8 @@ def test_the_card_tells_data_figures_and_how_to_train_again(model, tmp_path):
     for words in ("FER+ (label.csv), 8 classes, 28150 faces", "Commit abc123, bfloat16", "not what a person feels",
                   "python -m poster_ada.train --preset nano --head mlp --data data/ferplus --seed 7",
                   "| all | 100 | 88.1 (87.0 to 89.0) | 75.0 (70.0 to 80.0) | 1.2 (1.0 to 2.0) |",
-                  "| without a twin in training | 90 |", "| Fear | 50.0 | - | 0.0 | 86 |"):
+                  "| without a twin in training | 90 |", "| Fear | 50.0 | - | 0.0 | 86 |",
+                  'poster_ada.from_pretrained("my-model")'):
         assert words in card.text, words
     assert "does not say how it was trained" in hub.model_card(model, "plain")
 
@@ -114,10 +115,12 @@ def test_uploading_makes_the_repository_and_sends_the_three_files(model, monkeyp
 
         def upload_folder(self, repo_id, folder_path, commit_message):
             sent["files"] = sorted(path.name for path in folder_path.iterdir())
+            sent["card"] = (folder_path / "README.md").read_text(encoding="utf-8")
             return f"https://hub/{repo_id}"
 
     monkeypatch.setattr(hub, "HfApi", Api)
     assert push_to_hub(model, "user/name", private=True, token="t") == "https://hub/user/name"
+    assert 'poster_ada.from_pretrained("user/name")' in (card := sent.pop("card")) and "\n# name\n" in card
     assert sent == {"token": "t", "repository": ("user/name", True, True),
                     "files": ["README.md", "config.json", "model.safetensors"]}
 
