@@ -10,7 +10,7 @@ from face_sets import ferplus, rafdb
 from safetensors.torch import save_file
 
 import benchmarks.design as design
-from benchmarks.__main__ import QUICK, Bench, main
+from benchmarks.__main__ import QUICK, Bench, main, parser
 from benchmarks.design import DESIGNS, costs
 from benchmarks.plain import PlainPoster, PlainSam, plain_step
 from benchmarks.precision import precision_rows
@@ -115,6 +115,16 @@ def test_quick_measures_less_into_a_table_of_its_own(tmp_path, monkeypatch):
         assert not stopped.value.code
     assert parts == [*((name, ("nano", "large"), 2) for name in QUICK["only"]), ("data", ("nano", "large"), 1)]
     assert [path.stem.endswith("-quick") for path in tmp_path.glob("*.csv")] == [True]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_only_what_the_machine_multiplies_natively_is_measured(tmp_path, monkeypatch, native):
+    """A matrix product in emulated bfloat16 takes minutes where float32 takes a fifth of a second."""
+    monkeypatch.setattr("benchmarks.__main__.multiplies_bfloat16", lambda _: native)
+    monkeypatch.setattr("benchmarks.__main__.multiply_rate", lambda *_: 1e9)
+    bench = Bench(parser().parse_args(["--faces", str(rafdb(tmp_path))]), tmp_path)
+    assert set(bench.rates) == ({torch.float32, torch.bfloat16} if native else {torch.float32})
+    assert bench.machine.endswith("-bf16") == native
 
 
 def test_an_onnx_file_is_one_of_the_ways(tmp_path):
