@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,9 +38,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = Path(args.out) if args.out else beside.with_suffix(suffix)
     if out.suffix != EXPORT_SUFFIXES[args.to]:
         raise InputError(f"--out {out} should end in {EXPORT_SUFFIXES[args.to]} for --to {args.to}.")
+    import torch
+
     from poster_ada.checkpoints.create import load_checkpoint
     from poster_ada.checkpoints.exported import export_checked
     from poster_ada.data.datasets import open_dataset
+    from poster_ada.model.precision import multiplies_bfloat16
 
     model = load_checkpoint(checkpoint)
     faces = open_dataset(args.calibrate, check=False)
@@ -48,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     takes = "uint8 faces (B, H, W, 3), RGB," if args.raw else f"images (B, 3, {side}, {side})"
     print(f"{out}: {args.precision}, {takes} to {model.config.num_classes} logits; {agreement.top1:.2%} of "
           f"{agreement.faces} faces predicted alike, logits within {agreement.largest_difference:.2g}")
+    if args.precision != "float32" and not multiplies_bfloat16(torch.device("cpu")):
+        print("note: this machine computes in float32 what the file leaves to bfloat16, so its rounding was not "
+              "checked; export on a machine with bfloat16 to check it.", file=sys.stderr)
 
 
 if __name__ == "__main__":

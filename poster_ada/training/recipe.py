@@ -81,7 +81,8 @@ class TrainConfig:
         f"{name}: {text}" for name, text in QUALITY_SOURCES.items()), choices=QUALITY_SOURCES)
     seed: int = setting(123, "of weights, order, augmentation and validation split", at_least=0, at_most=2**63 - 1)
     precision: str = setting("auto", "of the heavy arithmetic; auto: bfloat16 where the machine multiplies it natively "
-                             "and the model gains from it; emulated it takes several times as long as float32", choices=PRECISIONS)
+                             "and the model gains from it; emulated it takes several times as long as float32",
+                             choices=PRECISIONS)
     compile: bool = setting(False, "torch.compile both heavy parts")
 
     def __post_init__(self) -> None:

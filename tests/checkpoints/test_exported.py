@@ -8,7 +8,7 @@ from face_sets import rafdb
 from photographs import TEMPLATE
 
 from poster_ada.checkpoints.create import create_model
-from poster_ada.checkpoints.exported import ExportedPoster, FromFaces, export
+from poster_ada.checkpoints.exported import Agreement, ExportedPoster, FromFaces, export
 from poster_ada.checkpoints.own import save_checkpoint
 from poster_ada.data.transforms import EvaluationTransform
 from poster_ada.errors import InputError
@@ -81,6 +81,20 @@ def test_the_command_checks_the_file_on_faces(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["-c", str(tmp_path / "best.safetensors"), "--calibrate", str(tmp_path / "faces"), "--raw"])
     assert not stopped.value.code and "uint8 faces (B, H, W, 3)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("precision", "native", "told"), [
+    ("bfloat16", False, True), ("int8", False, True), ("bfloat16", True, False), ("float32", False, False)])
+def test_what_this_machine_could_not_check_is_told(tmp_path, capsys, monkeypatch, precision, native, told):
+    rafdb(tmp_path / "faces")
+    save_checkpoint(nano(), tmp_path / "best.safetensors", {})
+    monkeypatch.setattr("poster_ada.checkpoints.exported.export_checked", lambda *_: Agreement(14, 1.0, 0.0))
+    monkeypatch.setattr("poster_ada.model.precision.multiplies_bfloat16", lambda _: native)
+    with pytest.raises(SystemExit) as stopped:
+        main(["-c", str(tmp_path / "best.safetensors"), "--precision", precision, "--calibrate",
+              str(tmp_path / "faces")])
+    assert not stopped.value.code
+    assert ("its rounding was not checked" in capsys.readouterr().err) == told
 
 
 @pytest.mark.parametrize("shape", [(2, 100, 100), (1, 131, 90), (1, 30, 70), (1, 48, 48)])
