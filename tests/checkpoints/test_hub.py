@@ -58,10 +58,10 @@ def test_the_card_tells_data_figures_and_how_to_train_again(model, tmp_path):
 
 
 def test_what_a_file_says_of_its_training_goes_along_but_no_place_on_this_machine(model, tmp_path):
-    place = "/home/anna lee/faces"
+    place, models = str(tmp_path / "anna lee" / "faces"), str(tmp_path / "anna lee" / "models")
     save_checkpoint(model, tmp_path / "best.safetensors", TRAINING | {
-        "recipe": TRAINING["recipe"] | {"data": place, "pretrained": "/home/anna lee/models", "checkpoint": ""},
-        "command": f"python -m poster_ada.train --data '{place}' --pretrained '/home/anna lee/models' --lr 0.1"})
+        "recipe": TRAINING["recipe"] | {"data": place, "pretrained": models, "checkpoint": ""},
+        "command": f"python -m poster_ada.train --data '{place}' --pretrained '{models}' --lr 0.1"})
     folder = save_pretrained(load_checkpoint(tmp_path / "best.safetensors"), tmp_path / "public")
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert "epoch 3 of 5 was chosen" in text and "--data faces --pretrained models --lr 0.1" in text
