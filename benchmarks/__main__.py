@@ -47,7 +47,7 @@ class Bench:
         self.given, self.folder = given, folder
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.faces = open_dataset(given.faces, check=False)
-        native = [torch.float32, *([torch.bfloat16] if multiplies_bfloat16(self.device) else [])]  # emulated: hours
+        native = [torch.float32, *([torch.bfloat16] if multiplies_bfloat16(self.device) else [])]  # emulated: too slow
         self.rates = {dtype: multiply_rate(dtype, self.device) for dtype in native}
 
     @property

@@ -328,7 +328,8 @@ def train(
     kept: Poster = model if average is None else average.module  # type: ignore[assignment]  # what is judged and saved
 
     precision = str(dtype).removeprefix("torch.")
-    if log and (before := run.record["precision"]).split(" then ")[-1] != precision:  # begun on another machine
+    before = run.recorded("precision", precision)
+    if log and before.split(" then ")[-1] != precision:  # begun on another machine
         precision = f"{before} then {precision}"
     record = {
         "data": dataset.name, "fingerprint": dataset.fingerprint(), "train_faces": len(training),

@@ -57,7 +57,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.path / "record.json").is_file() and self.record.get("finished", False)
+        return self.recorded("finished", False)
+
+    def recorded(self, name: str, otherwise: Any) -> Any:
+        """An entry of the record, or `otherwise` where there is no record or it has none."""
+        return self.record.get(name, otherwise) if (self.path / "record.json").is_file() else otherwise
 
     def model(self, which: str = "best") -> Poster:
         """The `best` or `last` model, in `eval()` mode on the CPU."""
@@ -111,9 +115,8 @@ class Run:
         if different:
             raise InputError(f"{self.path} holds a run with other settings ({', '.join(different)}); choose another "
                              "--run-dir.")
-        record = self.record if (self.path / "record.json").is_file() else {}
         for what, here in (("fingerprint", data), ("starting_weights", starting_weights)):
-            there = record.get(what, here)  # version 0.1 did not record the weights
+            there = self.recorded(what, here)  # version 0.1 did not record the weights
             if there != here:
                 named = "other faces" if what == "fingerprint" else "other pretrained weights"
                 raise InputError(f"{self.path} holds a run on {named} ({there[:16]}, here {here[:16]}); choose another "

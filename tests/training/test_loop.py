@@ -412,6 +412,12 @@ def test_a_run_that_goes_on_in_another_precision_says_both(faces, tmp_path, monk
     assert len(run.log) == 2 and run.record["precision"] == "bfloat16 then float32"
 
 
+def test_a_run_whose_record_was_lost_goes_on(faces, tmp_path):
+    run = train(small(faces, epochs=1), tmp_path / "run", device="cpu", quiet=True)
+    (run.path / "record.json").unlink()
+    assert train(small(faces, epochs=2), run.path, device="cpu", quiet=True).record["precision"] == "float32"
+
+
 def test_few_faces_make_one_batch(faces, tmp_path):
     run = train(small(faces, epochs=1, batch_size=500), tmp_path / "run", device="cpu", quiet=True)
     assert np.isfinite(run.log["train_loss"]).all()
