@@ -95,7 +95,7 @@ class Ferplus:
 
     def final(self, seed: int) -> Run:
         """A run of the final recipe, in the folder where `python -m poster_ada.train` has it."""
-        return self.trained(fit_recipe(self.data, "mini", seed=seed), None, self.data)
+        return self.trained(fit_recipe(self.data, "mini", seed=seed, compile=self.given.compile), None, self.data)
 
     def finals(self) -> list[Run]:
         """The runs of the final recipe: those that were named, or one per seed."""
@@ -112,7 +112,8 @@ class Ferplus:
             for name, design in DESIGNS.items():
                 if self.given.design and name not in self.given.design:
                     continue
-                config = fit_recipe(self.data, "mini", epochs=self.given.epochs, seed=seed)
+                config = fit_recipe(self.data, "mini", epochs=self.given.epochs, seed=seed,
+                                    compile=self.given.compile)
                 path = RUNS / f"design-{slug(name)}-e{config.epochs}-seed{seed}"
                 run = self.trained(config, path, self.data, make=design)
                 best = run.log.loc[run.record["best_epoch"] - 1]
@@ -180,6 +181,8 @@ def parser() -> argparse.ArgumentParser:
                    "recipe's)")
     p.add_argument("--runs", type=Path, nargs="+", metavar="DIR", default=[], help="finished runs to take as the final "
                    "ones, instead of training them")
+    p.add_argument("--compile", action="store_true", help="torch.compile the networks of seeds and design first: minutes "
+                   "on a CPU, worth it in long runs in float32")
     p.add_argument("--ship", action="store_true", help="put the best of the seeds into the package, with its card")
     p.add_argument("--detector", metavar="FILE", help="the face detector's file, for --ship")
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))

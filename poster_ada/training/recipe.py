@@ -83,7 +83,7 @@ class TrainConfig:
     precision: str = setting("auto", "of the heavy arithmetic; auto: bfloat16 where the machine multiplies it natively "
                              "and the model gains from it; emulated it takes several times as long as float32",
                              choices=PRECISIONS)
-    compile: bool = setting(False, "torch.compile both heavy parts")
+    compile: bool = setting(False, "torch.compile the trained parts: minutes before the first step, then faster ones")
 
     def __post_init__(self) -> None:
         check_settings(self)
