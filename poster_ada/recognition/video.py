@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from poster_ada.errors import InputError
 from poster_ada.files import write_atomically
 from poster_ada.palette import BLACK, BLUE, GREEN, ORANGE, PALE, PURPLE, SKY_BLUE, VERMILION
-from poster_ada.recognition.capture import opened, silence
+from poster_ada.recognition.capture import opened
 from poster_ada.recognition.detector import SIDES
 from poster_ada.recognition.recognizer import Recognizer
 from poster_ada.recognition.tracks import Tracks
@@ -58,48 +59,37 @@ def recognise_video(
         copy: where an annotated copy goes (.mp4); None for none.
 
     Raises:
-        InputError: as `frames_of`; or the copy cannot be written, which OpenCV does not say itself.
+        InputError: as `frames_of` and `video_copy`.
     """
-    tracks, writer = Tracks(), None
+    if copy is not None:
+        from poster_ada.recognition.video_copy import video_copy  # brings an FFmpeg of its own
+
+    tracks = Tracks()
     detector = recognizer.detector
     sides = detector.sides if detector is not None else ()
     said, rate = length_of(path)
     bar = tqdm(total=said or None, unit="frame", desc=path.name, disable=quiet, delay=PROGRESS_AFTER, leave=False)
     try:
-        with bar:
+        with bar, nullcontext() if copy is None else video_copy(copy, path, rate) as add:
             if detector is not None:
                 detector.sides = SIDES[:1]
-            number = 0
+            last = step = 0.0
             for number, (time, image) in enumerate(frames_of(path), 1):
+                last, step = time, max(step, time - last)
                 faces = recognizer.faces_of(image)
                 table = recognizer.table([path.name], [image.shape[:2]], [faces])
                 table.insert(1, "time", round(time, 3))
                 boxes = [tuple(row) for row in table.loc[table["face"] > 0, ["x", "y", "width", "height"]].to_numpy()]
                 table.insert(2, "track", tracks.number(number, boxes) or [0])
-                if copy is not None:
-                    if writer is None:
-                        copy.parent.mkdir(parents=True, exist_ok=True)
-                        writer = cv2.VideoWriter(str(copy), cv2.VideoWriter.fourcc(*"mp4v"), rate, image.shape[1::-1])
-                        if not writer.isOpened():
-                            raise InputError(f"{copy} cannot be written; choose another --out, or leave the copy out "
-                                             "with --no-pictures.")
-                    with silence():  # a full disk is told once, below
-                        writer.write(cv2.cvtColor(np.asarray(recognizer.draw(image, table)), cv2.COLOR_RGB2BGR))
+                if add is not None:
+                    add(time, np.asarray(recognizer.draw(image, table)))
                 yield table
                 bar.update()
-        if said and number < said - 1:
-            tqdm.write(f"note: {path} ends after {number} of {said} frames.", file=sys.stderr)
-        if writer is not None and copy is not None:
-            writer.release()
-            if (written := length_of(copy)[0]) < number:
-                copy.unlink(missing_ok=True)
-                raise InputError(f"{copy} held {written} of {number} frames and was removed: it could not be written "
-                                 "to its end; free some space on the disk.")
+        if (length := said / rate) > last + 2 * max(step, 1 / rate):  # where the rate varies, `said` is no count
+            tqdm.write(f"note: {path} ends after {last:.1f} of {length:.1f} seconds.", file=sys.stderr)
     finally:
         if detector is not None:
             detector.sides = sides
-        if writer is not None:
-            writer.release()
 
 
 def plot_over_time(table: pd.DataFrame, path: Path) -> None:
