@@ -181,8 +181,8 @@ def parser() -> argparse.ArgumentParser:
                    "recipe's)")
     p.add_argument("--runs", type=Path, nargs="+", metavar="DIR", default=[], help="finished runs to take as the final "
                    "ones, instead of training them")
-    p.add_argument("--compile", action="store_true", help="torch.compile the networks of seeds and design first: minutes "
-                   "on a CPU, worth it in long runs in float32")
+    p.add_argument("--compile", action="store_true", help="torch.compile the networks of seeds and design first: "
+                   "minutes on a CPU, worth it in long runs in float32")
     p.add_argument("--ship", action="store_true", help="put the best of the seeds into the package, with its card")
     p.add_argument("--detector", metavar="FILE", help="the face detector's file, for --ship")
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))

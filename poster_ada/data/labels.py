@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, features
-
+from poster_ada.data.formats import is_picture
 from poster_ada.errors import InputError
 
 _WORDS = {
@@ -24,9 +22,6 @@ _WORDS = {
     "Contempt": ("contempt", "contemptuous"),
 }
 _EXPRESSION = {word: expression for expression, words in _WORDS.items() for word in words}
-# Raster pictures that Pillow reads by itself; EPS, WMF, GRIB, HDF5 and MPEG need another program or hold no picture.
-_FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP"}
-_NEEDS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # parts that a Pillow may have been built without
 
 
 def expression_of(word: str) -> str | None:
@@ -40,19 +35,6 @@ def class_meaning(name: str) -> str:
     """What a class name stands for: the same for `Happiness` and `happy`; the name itself, in small letters, where it
     is no expression."""
     return expression_of(name) or name.strip().casefold()
-
-
-@functools.cache
-def picture_suffixes() -> frozenset[str]:
-    """Suffixes, in small letters and with their dot, of the pictures that this Pillow reads."""
-    known = Image.registered_extensions()  # this registers the formats that can be opened, too
-    readable = {form for form in _FORMATS & Image.OPEN.keys() if form not in _NEEDS or features.check(_NEEDS[form])}
-    return frozenset(suffix.lower() for suffix, form in known.items() if form in readable)
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file of this name is read as a picture."""
-    return Path(name).suffix.lower() in picture_suffixes()
 
 
 @dataclass(frozen=True)

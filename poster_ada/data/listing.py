@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from poster_ada.data.labels import is_picture
+from poster_ada.data.formats import is_picture
 
 SPLIT_FOLDERS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"),
                  "test": ("test", "testing")}

@@ -20,12 +20,12 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
+from poster_ada.data import formats  # noqa: F401, so that Pillow opens HEIC
 from poster_ada.data.resize import resize_exactly
 from poster_ada.errors import InputError
 
 CACHE_BYTES = 4 << 30  # RAF-DB basic needs 0.46 GB, AffectNet at 224 x 224 would need 43 GB
 LARGEST_PICTURE = 80_000_000  # pixels, 240 MB decoded; from 89 on Pillow takes a file for an attack
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # ISO/IEC 23008-12, of still pictures
 # What Pillow thinks of metadata helps nobody, and comes once for every picture of a set.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -57,8 +57,6 @@ def decode_bytes(data: bytes, name: str) -> np.ndarray:
                                  "make it smaller or remove it.")
             return _pixels(picture, name)
     except UnidentifiedImageError:
-        if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
-            raise InputError(f"{name} is a HEIC picture, which is not read here; save it as .jpg.") from None
         raise InputError(f"{name} is not a picture ({len(data)} bytes); replace or remove it.") from None
     except InputError:
         raise

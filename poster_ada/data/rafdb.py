@@ -12,7 +12,8 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from poster_ada.data.labels import is_picture, one_line, read_labels, read_table
+from poster_ada.data.formats import is_picture
+from poster_ada.data.labels import one_line, read_labels, read_table
 from poster_ada.data.layouts import Dataset
 from poster_ada.data.listing import child, first, folders_in, pictures_in, split_folders
 from poster_ada.data.splits import FaceSplit, person_in

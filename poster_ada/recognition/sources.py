@@ -7,13 +7,11 @@ import os.path
 from collections.abc import Iterable
 from pathlib import Path
 
-from poster_ada.data.labels import is_picture
+from poster_ada.data.formats import is_picture
 from poster_ada.errors import InputError
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".flv",
                             ".mts", ".m2ts", ".ogv"))
-# Pictures of phones that Pillow cannot read: a folder's are named as such, rather than passed over in silence.
-UNREAD_SUFFIXES = frozenset((".heic", ".heif"))
 
 
 def is_video(path: Path) -> bool:
@@ -62,5 +60,4 @@ def _files_under(path: Path, out: Path | None) -> list[Path]:
         return [path] if path.is_file() else []
     copies = None if out is None or out.resolve() == path.resolve() else out.resolve()
     return sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".") and (
-        is_picture(file.name) or is_video(file) or file.suffix.lower() in UNREAD_SUFFIXES) and not (
-        copies and file.resolve().is_relative_to(copies)))
+        is_picture(file.name) or is_video(file)) and not (copies and file.resolve().is_relative_to(copies)))

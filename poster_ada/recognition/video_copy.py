@@ -14,6 +14,7 @@ import numpy as np
 from poster_ada.errors import InputError
 
 TICK = Fraction(1, 90_000)  # seconds, as MPEG counts
+SOUND_RATE = 48_000  # samples a second; AAC does not have all that recordings have
 ENCODER = {"preset": "veryfast", "crf": "20"}
 
 
@@ -55,10 +56,20 @@ def video_copy(path: Path, source: Path, rate: float) -> Iterator[Callable[[floa
 
 
 def sound_of(path: Path) -> Generator[av.AudioFrame]:
-    """The first sound track of a video, as far as it can be read."""
+    """The first sound track of a video, as far as it can be read and stays of one kind; time 0 is the first picture."""
     with suppress(av.FFmpegError), av.open(str(path)) as source:
-        if source.streams.audio:
-            yield from (frame for frame in source.decode(audio=0) if frame.time is not None)
+        if not (source.streams.audio and source.streams.video):
+            return
+        picture, kind = source.streams.video[0], None
+        start = float((picture.start_time or 0) * (picture.time_base or Fraction(0)))
+        for frame in source.decode(audio=0):
+            kind = kind or (frame.format.name, frame.layout.name, frame.sample_rate)
+            if frame.time is None or (frame.format.name, frame.layout.name, frame.sample_rate) != kind:
+                continue
+            frame.pts = round((frame.time - start) * frame.sample_rate)
+            frame.time_base = Fraction(1, frame.sample_rate)
+            if frame.pts >= 0:
+                yield frame
 
 
 class _Copy:
@@ -72,7 +83,7 @@ class _Copy:
         self.sound, self.track = sound_of(source), None
         self.heard = next(self.sound, None)
         if self.heard is not None:
-            self.track = self.container.add_stream("aac", rate=self.heard.sample_rate)
+            self.track = self.container.add_stream("aac", rate=SOUND_RATE)
         self.container.start_encoding()  # says whether the file can be written
 
     def add(self, time: float, image: np.ndarray) -> None:

@@ -415,7 +415,7 @@ def test_two_pictures_for_one_name_and_one_picture_listed_twice_are_refused(face
 
 def test_pictures_outside_the_label_file_and_other_files_are_counted_and_named(faces, capsys):
     picture(99).save(face_file(faces, "train_09999"))
-    (face_file(faces).parent / "faces.heic").write_text("")
+    (face_file(faces).parent / "faces.psd").write_text("")
     (face_file(faces).parent / "Thumbs.db").write_text("")
     label_file(faces).rename(label_file(faces).with_name("list_partition_label.txt"))  # a common correction
     with pytest.warns(DataWarning) as told:
@@ -423,7 +423,7 @@ def test_pictures_outside_the_label_file_and_other_files_are_counted_and_named(f
     sentences = " ".join(str(warning.message) for warning in told)
     assert "1 of the pictures in Image/aligned/ are not in the label file" in sentences
     assert "train_09999_aligned.jpg" in sentences
-    assert "1 file among the pictures (.heic) passed over" in sentences and "Thumbs" not in sentences
+    assert "1 file among the pictures (.psd) passed over" in sentences and "Thumbs" not in sentences
 
 
 @pytest.mark.filterwarnings("ignore::poster_ada.data.findings.DataWarning")
