@@ -33,6 +33,7 @@ from poster_ada.recognition.closer import LEAST_AT_FIRST, LEAST_SCORE, looked_at
 from poster_ada.recognition.detector import Detection, FaceDetector
 from poster_ada.recognition.doubt import doubt_about
 from poster_ada.recognition.drawing import annotated
+from poster_ada.recognition.sources import is_video
 
 DEFAULT_CHECKPOINT = "mini-ferplus"
 CROPS = ("auto", "detect", "none")
@@ -226,6 +227,9 @@ def taken_whole(faces: pd.DataFrame) -> pd.Series:
 def as_array(picture: Picture) -> np.ndarray:
     """Any picture as uint8 (H, W, 3), RGB. Raises InputError if it is none."""
     if isinstance(picture, str | os.PathLike):
+        if os.path.isdir(picture) or is_video(Path(picture)):
+            raise InputError(f"{picture} is a {'folder' if os.path.isdir(picture) else 'video'}, not a picture; those "
+                             "go to python -m poster_ada.predict.")
         if not os.path.isfile(picture):
             raise InputError(f"there is no picture {picture}; check the name.")
         return decode(picture)

@@ -232,10 +232,15 @@ def test_unknown_choices_are_refused(checkpoint, choice, sentence):
         Recognizer(checkpoint, **{"crop": "none"} | choice)
 
 
-@pytest.mark.parametrize("name", ["gone.jpg", ".", "http://example.com/photo.jpg"])
-def test_a_path_without_a_picture_is_one_sentence(finding, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("name, sentence", [
+    ("gone.jpg", "there is no picture gone.jpg; check the name"),
+    ("http://example.com/photo.jpg", "there is no picture http://example.com/photo.jpg; check the name"),
+    (".", "^. is a folder, not a picture; those go to python -m poster_ada.predict"),
+    ("clip.mp4", "clip.mp4 is a video, not a picture; those go to python -m poster_ada.predict"),
+])
+def test_a_path_without_a_picture_is_one_sentence(finding, tmp_path, monkeypatch, name, sentence):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=f"there is no picture {name}; check the name"):
+    with pytest.raises(InputError, match=sentence):
         finding()(name)
 
 
