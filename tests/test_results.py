@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.design import DESIGNS, compared, markdown
+from poster_ada.checkpoints.names import SHIPPED
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 TEXT = " ".join((RESULTS / "README.md").read_text().split())
@@ -15,11 +16,29 @@ def listed(values):
     return ", ".join(f"{value:.1f}" for value in values)
 
 
+def one_after_another(values):
+    *first, last = (f"{value:.1f}" for value in values)
+    return f"{', '.join(first)} and {last}"
+
+
 def test_every_seed_of_the_final_recipe_is_told():
     seeds = pd.read_csv(RESULTS / "ferplus_seeds.csv")
-    for values, digits in ((seeds["accuracy"], 1), (seeds["macro_f1"], 0), (seeds["mirror_accuracy"], 1)):
-        *first, last = (f"{value:.{digits}f}" for value in values)
-        assert f"{', '.join(first)} and {last}" in TEXT
+    assert f"{['', 'one seed', 'two seeds', 'three seeds'][len(seeds)]} of 50 epochs" in TEXT
+    for score, before, after in (("accuracy", ": ", " %, mean "), ("macro_f1", "macro F1 ", ", mean "),
+                                 ("mirror_accuracy", "averaged ", " %, mean ")):
+        assert f"{before}{one_after_another(seeds[score])}{after}{seeds[score].mean():.1f}" in TEXT
+    assert f"calibration error {one_after_another(seeds['ece'])}; " in TEXT
+    assert f"without a twin in training {one_after_another(seeds['without_twins_accuracy'])} %" in TEXT
+    assert f"validation faces ({one_after_another(seeds['validation_accuracy'])} %)" in TEXT
+
+
+def test_the_model_in_the_package_is_the_best_of_the_seeds_on_validation_faces():
+    seeds = pd.read_csv(RESULTS / "ferplus_seeds.csv")
+    assert seeds["validation_accuracy"].idxmax() == 1 and "In the package is the second, the best on validation" in TEXT
+    card = SHIPPED["mini-ferplus"].with_suffix(".md").read_text()
+    assert f"the one of {len(seeds)} seeds with the best validation accuracy" in card
+    best = seeds.loc[seeds["validation_accuracy"].idxmax()]
+    assert f"| all | {best['faces']} | {best['accuracy']:.1f} (" in card
 
 
 def test_fine_tuning_is_told_beside_the_model_untouched():
