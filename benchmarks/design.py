@@ -19,11 +19,15 @@ from torchvision.models import mobilenet_v3_small, resnet18
 from benchmarks.timing import alternate
 from poster_ada.checkpoints.fill import fill
 from poster_ada.checkpoints.own import read_own
+from poster_ada.data.layouts import Dataset
 from poster_ada.evaluation.hierarchical import Spread, holm
-from poster_ada.model.config import PosterConfig
+from poster_ada.model.config import PRESETS, PosterConfig
 from poster_ada.model.fusion import CrossFusionBlock, PyramidFusion
 from poster_ada.model.heads import make_head
 from poster_ada.model.poster import Features, FusedStreams, Poster
+from poster_ada.recognition.detector import FaceDetector
+from poster_ada.recognition.points import real_points
+from poster_ada.training.landmarks import train_landmarks
 
 LANDMARK_WEIGHTS = Path("runs/ferplus/landmarks.safetensors")
 
@@ -47,8 +51,7 @@ class ImageAlone(Poster):
 class TrainedLandmarks(Poster):
     """The landmark stream trained to find points on real faces, where `mini` leaves it as it was drawn.
 
-    Its weights, `LANDMARK_WEIGHTS`, are made by `python -m poster_ada.landmarks --preset mini --faces data/ferplus
-    --epochs 6 --out runs/ferplus/landmarks.safetensors`.
+    Its weights, `LANDMARK_WEIGHTS`, are made by `train_points`.
     """
 
     def __init__(self, config: PosterConfig) -> None:
@@ -56,6 +59,16 @@ class TrainedLandmarks(Poster):
         if self.head.weight.device.type != "meta":
             fill(self.landmark_stream, read_own(LANDMARK_WEIGHTS)[1], LANDMARK_WEIGHTS, lambda name: name)
             self.landmark_stream.freeze()
+
+
+def train_points(faces: Dataset, demo: str, detector: str | None = None) -> None:
+    """Make `LANDMARK_WEIGHTS`, unless they are there: five points of every training face, 68 of demo faces.
+
+    As `python -m poster_ada.landmarks --preset mini --faces data/ferplus --epochs 6 --out FILE`.
+    """
+    if not LANDMARK_WEIGHTS.is_file():
+        real = real_points(faces, FaceDetector(detector, sides=()), PRESETS["mini"])
+        train_landmarks(demo, LANDMARK_WEIGHTS, epochs=6, preset="mini", real=real)
 
 
 class OneStream(Poster):
@@ -194,7 +207,8 @@ def speeds(config: PosterConfig, batch: int = 32, repeats: int = 5) -> pd.Series
         return predict
 
     return pd.Series({design: median(rates) for design, rates in alternate(
-        {name: way(design(config).eval()) for name, design in DESIGNS.items()}, repeats).items()})
+        {name: way((Poster if design is TrainedLandmarks else design)(config).eval())  # which needs a file of weights
+         for name, design in DESIGNS.items()}, repeats).items()})
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from benchmarks.design import DESIGNS, compared, costs, markdown, speeds
+from benchmarks.design import DESIGNS, TrainedLandmarks, compared, costs, markdown, speeds, train_points
 from poster_ada.checkpoints.card import model_card
 from poster_ada.checkpoints.create import load_checkpoint
 from poster_ada.checkpoints.names import SHIPPED
@@ -108,6 +108,8 @@ class Ferplus:
 
     def design(self) -> Iterator[dict[str, Any]]:
         """Every design at one length; the test split stays out of it."""
+        if TrainedLandmarks in map(DESIGNS.get, self.given.design or DESIGNS):
+            train_points(self.data, self.given.demo, self.given.detector)
         for seed in self.given.seeds or DESIGN_SEEDS:
             for name, design in DESIGNS.items():
                 if self.given.design and name not in self.given.design:
@@ -184,7 +186,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--compile", action="store_true", help="torch.compile the networks of seeds and design first: "
                    "minutes on a CPU, worth it in long runs in float32")
     p.add_argument("--ship", action="store_true", help="put the best of the seeds into the package, with its card")
-    p.add_argument("--detector", metavar="FILE", help="the face detector's file, for --ship")
+    p.add_argument("--detector", metavar="FILE", help="the face detector's file, for --ship and for the design "
+                   "whose landmark stream is trained on points, instead of downloading it")
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     p.add_argument("--results", type=Path, metavar="DIR", default=Path("results"))
     return p

@@ -88,6 +88,28 @@ def test_every_design_trains_as_poster_does(name, tmp_path, monkeypatch):
     assert parameters == sum(p.numel() for p in model.parameters() if p.requires_grad) and multiply_adds > 1e6
 
 
+def test_speeds_need_no_file_of_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert set(design.speeds(PRESETS["mini"], batch=1, repeats=1).index) == set(DESIGNS)
+
+
+@pytest.mark.parametrize("wanted", ["landmark stream trained on points", "poster"])
+def test_the_weights_that_a_design_needs_are_made_first(wanted, tmp_path, monkeypatch):
+    from benchmarks.ferplus import Ferplus, parser
+
+    monkeypatch.setattr(design, "LANDMARK_WEIGHTS", tmp_path / "landmarks.safetensors")
+    (tmp_path / "votes").mkdir()
+    study = Ferplus(parser().parse_args(["--data", str(ferplus(tmp_path / "votes")), "--design", wanted]))
+    steps = []
+    monkeypatch.setattr(design, "FaceDetector", lambda *_, **__: None)
+    monkeypatch.setattr(design, "real_points", lambda faces, *_: len(faces.train))
+    monkeypatch.setattr(design, "train_landmarks", lambda *given, **how: steps.append((given[1], how["real"])))
+    monkeypatch.setattr(study, "trained", lambda *_, **__: pytest.fail("stop here"))
+    with pytest.raises(pytest.fail.Exception, match="stop here"):
+        next(study.design())
+    assert steps == ([(design.LANDMARK_WEIGHTS, len(study.data.train))] if wanted != "poster" else [])
+
+
 def test_parts_taken_out_cost_less():
     whole, config = costs(Poster, PRESETS["mini"]), PRESETS["mini"]
     for name in ("without pyramid", "image stream alone"):

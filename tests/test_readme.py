@@ -3,10 +3,13 @@
 import importlib
 import re
 import shlex
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from photographs import Scripted
 from PIL import Image
 from scipy import stats
@@ -29,6 +32,19 @@ def test_relative_links_lead_to_files():
     missing = [link for link in links if "://" not in link and not link.startswith("#")
                and not (CHECKOUT / link.split("#")[0]).exists()]
     assert not missing
+
+
+def test_every_pinned_package_installs_on_the_oldest_python_that_is_named():
+    """Debian 12 has 3.11.2: a package that needs 3.11.5 stops the first command of the page there."""
+    oldest = re.search(r"Needs Python (\d+\.\d+) or later", README)[1]
+    assert f'requires-python = ">={oldest}"' in (CHECKOUT / "pyproject.toml").read_text()
+    pinned = {canonicalize_name(line.split("==")[0]): line.split("==")[1].split(";")[0].strip()
+              for line in (CHECKOUT / "requirements.txt").read_text().splitlines() if re.match(r"[\w.-]+==", line)}
+    here = [package for package in distributions()
+            if pinned.get(canonicalize_name(package.name)) == package.version]
+    asked = {package.name: package.metadata["Requires-Python"] for package in here}
+    assert len(here) > 50
+    assert not {name for name, needs in asked.items() if needs and not SpecifierSet(needs).contains(f"{oldest}.0")}
 
 
 def test_make_targets_exist():
