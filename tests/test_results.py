@@ -68,4 +68,12 @@ def test_the_table_of_designs_is_that_of_their_runs():
     for column in found:
         assert summary[column].to_numpy() == pytest.approx(found[column].to_numpy(), nan_ok=True)
     assert " ".join(markdown(summary).split()) in TEXT
-    assert ("validation faces, one seed, so a difference may be chance" in TEXT) == (runs["seed"].nunique() == 1)
+    once = TEXT.split("without landmark stream or pyramid, one of ")[1].split(". A difference")[0]
+    assert {design for design in DESIGNS if design in once} == set(summary.index[summary["seeds"] == 1])
+    lost, low, high = (summary.loc["without landmark stream", f"validation_accuracy_{name}"]
+                       for name in ("difference", "low", "high"))
+    assert f"fused with themselves are {-lost:.1f} points behind in accuracy ({low:+.1f} to {high:+.1f})" in TEXT
+    assert low < 0 < high and summary.loc["without landmark stream", "validation_macro_f1_difference"] > 0
+    for design in ("without pyramid", "image stream alone", "landmark stream trained on points"):
+        assert (summary.loc[design, ["validation_accuracy_high", "validation_macro_f1_high"]] < 0).all()
+    assert summary.loc["ResNet-18", "validation_accuracy_low"] > 0

@@ -42,6 +42,8 @@ DATA = CONTAINERS | {
         "tensor", "tensor_v2", "tensor_v3", "parameter", "parameter_with_state", "qtensor", "sparse_tensor",
         "meta_tensor_no_storage", "device_tensor_from_numpy", "device_tensor_from_cpu_tensor")),
 }
+# How Pythons 3.11.0 to 3.11.3 write members of an `Enum`, and unions of a `Flag`'s: as calls of these.
+MEMBERS = {"builtins.getattr", "_operator.or_"}
 # Tables and dates of pandas, as logs hold them, and what Cython's classes are rebuilt with.
 LIBRARY_DATA = re.compile(r"pandas\.(?!io\.)([\w.]+\.)?([A-Z]\w*|_new_Index|_unpickle_\w+)"
                           r"|(pandas|numpy)\.[\w.]+\.(__pyx_unpickle_\w+|__\w+_ctor)")
@@ -125,11 +127,26 @@ class _Machine:
     def call(self, function: Any, args: Any) -> Any:
         """Keep a request to call `function`: only what is known to build data, or an enumeration, passes."""
         path = function.path
+        if path in MEMBERS:
+            return self.member(path, args)
         if path not in DATA and not LIBRARY_DATA.fullmatch(path) and not _like_an_enumeration(path, args):
             raise CodeError(path)
         if path == "copyreg._reconstructor":
             return self.record(args[0].path, ())
         return self.record(path, args)
+
+    def member(self, path: str, args: Any) -> Record:
+        """`getattr(Stage, "WARM")` or `or_(Flag.A, Flag.B)`; of anything but enumerations it could act."""
+        match args:
+            case (Name(kind), str(name)) if path.endswith("getattr") and name.isidentifier() and name[0] != "_":
+                given = (name,)
+            case (Record(kind), Record() | int()) if path.endswith("or_"):
+                given = args
+            case _:
+                raise CodeError(path)
+        if not _someones_class(kind):
+            raise CodeError(path)
+        return Record(kind, given)
 
     def record(self, path: str, args: Any) -> Any:
         """What stands for an object: real dicts and lists for Python's own containers, else a `Record`."""
@@ -161,7 +178,7 @@ class _Machine:
 
     def name(self, module: str, name: str) -> None:
         path = f"{PYTHON_2_NAMES.get(module, module)}.{name}"
-        if path.split(".")[0] in sys.stdlib_module_names and path not in DATA:
+        if path.split(".")[0] in sys.stdlib_module_names and path not in DATA | MEMBERS:
             raise CodeError(path)
         self.stack.append(Name(path))
 
@@ -235,10 +252,14 @@ class _Machine:
 
 
 def _like_an_enumeration(path: str, args: tuple[Any, ...]) -> bool:
-    """`Stage("warm-up")`, as members of an `Enum` are written: a class (by its capital) of someone's own, one value."""
+    """`Stage("warm-up")`, as members of an `Enum` are written: a class of someone's own, one value."""
+    return _someones_class(path) and len(args) == 1 and isinstance(args[0], str | int)
+
+
+def _someones_class(path: str) -> bool:
+    """Whether a name is of a class, by its capital, that is neither Python's own nor torch's or numpy's."""
     module, _, name = path.rpartition(".")
-    own = module.split(".")[0] not in {*sys.stdlib_module_names, "torch", "numpy"}
-    return own and name[:1].isupper() and len(args) == 1 and isinstance(args[0], str | int)
+    return module.split(".")[0] not in {*sys.stdlib_module_names, "torch", "numpy"} and name[:1].isupper()
 
 
 _LITERALS: dict[str, Callable[[], Any]] = {

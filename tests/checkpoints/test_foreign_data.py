@@ -44,6 +44,21 @@ class Options:
     stages: list
 
 
+class Calls:
+    """Unpickled, it would call `function(*args)`."""
+
+    def __init__(self, function, *args):
+        self.what = function, args
+
+    def __reduce__(self):
+        return self.what
+
+
+class Way(enum.Flag):
+    FLIP = enum.auto()
+    TURN = enum.auto()
+
+
 Point = collections.namedtuple("Point", "x y")
 
 
@@ -68,8 +83,11 @@ DATA = {
     "deque": collections.deque([1, 2], maxlen=3), "date": datetime.datetime(2023, 5, 1, tzinfo=datetime.UTC),
     "delta": datetime.timedelta(hours=3), "path": pathlib.Path("a") / "b", "decimal": decimal.Decimal("0.1"),
     "set": {1, 2}, "frozen": frozenset("ab"), "bytes": b"\x00\xff", "bytearray": bytearray(b"ab"), "complex": 1j,
-    "range": range(3), "slice": slice(1, 2), "enum": Stage.WARM, "dataclass": Options(0.1, [Stage.WARM]),
-    "named tuple": Point(1, 2), "subclass of dict": config(), "device": torch.device("cpu"), "dtype": torch.float16,
+    "range": range(3), "slice": slice(1, 2), "enum": Stage.WARM, "flags": Way.FLIP | Way.TURN,
+    "enum of Python 3.11.2": Calls(getattr, Stage, "WARM"),
+    "flags of Python 3.11.2": Calls(operator.or_, Calls(getattr, Way, "FLIP"), Calls(getattr, Way, "TURN")),
+    "dataclass": Options(0.1, [Stage.WARM]), "named tuple": Point(1, 2),
+    "subclass of dict": config(), "device": torch.device("cpu"), "dtype": torch.float16,
     "size": torch.Size([1, 2]), "table": pd.DataFrame({"loss": [0.1, 0.2], "when": ["a", "b"]}),
     "series": pd.Series([1, 2]), "random": np.random.RandomState(0), "generator": np.random.default_rng(0),
     "optimizer": torch.optim.Adam(nn.Linear(2, 2).parameters()).state_dict(), "long": 1 << 80, "negative": -5,
@@ -110,16 +128,6 @@ def test_numpy_scalars_go_by_the_names_of_numpy_1_and_2(tmp_path, core, legacy):
     assert same(read_published_tensors(path))
 
 
-class Calls:
-    """Unpickled, it would call `function(*args)`."""
-
-    def __init__(self, function, *args):
-        self.what = function, args
-
-    def __reduce__(self):
-        return self.what
-
-
 def acts(marker):
     """Everything here would create `marker` if it were unpickled in the ordinary way, or could."""
     line = f"open({str(marker)!r}, 'w')"
@@ -128,7 +136,11 @@ def acts(marker):
         "eval": Calls(eval, line), "exec": Calls(exec, line), "open": Calls(open, str(marker), "w"),
         "Popen": Calls(subprocess.Popen, ["touch", str(marker)]), "import": Calls(importlib.import_module, "this"),
         "__import__": Calls(builtins.__import__, "this"), "runpy": Calls(runpy.run_path, str(marker)),
-        "getattr": Calls(getattr, pathlib.Path, "touch"), "partial": functools.partial(os.mkdir, str(marker)),
+        "getattr": Calls(getattr, pathlib.Path, "touch"), "getattr of a class": Calls(getattr, Stage, "__subclasses__"),
+        "getattr of torch's": Calls(getattr, torch.nn.Module, "load_state_dict"),
+        "getattr of a member": Calls(getattr, Calls(getattr, Stage, "WARM"), "value"),
+        "getattr alone": Calls(getattr, Stage), "or": Calls(operator.or_, 1, 2),
+        "partial": functools.partial(os.mkdir, str(marker)),
         "caller": operator.methodcaller("mkdir"), "touch": Calls(pathlib.Path.touch, pathlib.Path(marker)),
         "torch.load": Calls(torch.load, str(marker)), "hub": Calls(torch.hub.load, "a/b", "c"),
         "numpy.load": Calls(np.load, str(marker)), "read_pickle": Calls(pd.read_pickle, str(marker)),
