@@ -35,7 +35,7 @@ def test_every_seed_of_the_final_recipe_is_told():
 def test_the_model_in_the_package_is_the_best_of_the_seeds_on_validation_faces():
     seeds = pd.read_csv(RESULTS / "ferplus_seeds.csv")
     assert seeds["validation_accuracy"].idxmax() == 1 and "In the package is the second, the best on validation" in TEXT
-    card = SHIPPED["mini-ferplus"].with_suffix(".md").read_text()
+    card = SHIPPED["mini-ferplus"].with_suffix(".md").read_text(encoding="utf-8")
     assert f"the one of {len(seeds)} seeds with the best validation accuracy" in card
     best = seeds.loc[seeds["validation_accuracy"].idxmax()]
     assert f"| all | {best['faces']} | {best['accuracy']:.1f} (" in card
@@ -74,6 +74,11 @@ def test_the_table_of_designs_is_that_of_their_runs():
                        for name in ("difference", "low", "high"))
     assert f"fused with themselves are {-lost:.1f} points behind in accuracy ({low:+.1f} to {high:+.1f})" in TEXT
     assert low < 0 < high and summary.loc["without landmark stream", "validation_macro_f1_difference"] > 0
+    shown = summary[["validation_accuracy_p", "validation_macro_f1_p"]] < 0.05
+    assert shown.loc[["without pyramid", "ResNet-18"]].to_numpy().tolist() == [[True, False]] * 2
+    assert shown.loc[["image stream alone", "landmark stream trained on points"]].all(axis=None)
+    for design in ("without pyramid", "image stream alone", "landmark stream trained on points", "ResNet-18"):
+        assert all(f"{p:.3f}" in TEXT for p in summary.loc[design, shown.columns])
     for design in ("without pyramid", "image stream alone", "landmark stream trained on points"):
         assert (summary.loc[design, ["validation_accuracy_high", "validation_macro_f1_high"]] < 0).all()
     assert summary.loc["ResNet-18", "validation_accuracy_low"] > 0
