@@ -108,12 +108,11 @@ class Ferplus:
 
     def design(self) -> Iterator[dict[str, Any]]:
         """Every design at one length; the test split stays out of it."""
-        if TrainedLandmarks in map(DESIGNS.get, self.given.design or DESIGNS):
+        wanted = {name: design for name, design in DESIGNS.items() if name in (self.given.design or DESIGNS)}
+        if TrainedLandmarks in wanted.values():
             train_points(self.data, self.given.demo, self.given.detector)
         for seed in self.given.seeds or DESIGN_SEEDS:
-            for name, design in DESIGNS.items():
-                if self.given.design and name not in self.given.design:
-                    continue
+            for name, design in wanted.items():
                 config = fit_recipe(self.data, "mini", epochs=self.given.epochs, seed=seed,
                                     compile=self.given.compile)
                 path = RUNS / f"design-{slug(name)}-e{config.epochs}-seed{seed}"

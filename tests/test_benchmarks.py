@@ -98,7 +98,6 @@ def test_the_weights_that_a_design_needs_are_made_first(wanted, tmp_path, monkey
     from benchmarks.ferplus import Ferplus, parser
 
     monkeypatch.setattr(design, "LANDMARK_WEIGHTS", tmp_path / "landmarks.safetensors")
-    (tmp_path / "votes").mkdir()
     study = Ferplus(parser().parse_args(["--data", str(ferplus(tmp_path / "votes")), "--design", wanted]))
     steps = []
     monkeypatch.setattr(design, "FaceDetector", lambda *_, **__: None)

@@ -42,7 +42,7 @@ DATA = CONTAINERS | {
         "tensor", "tensor_v2", "tensor_v3", "parameter", "parameter_with_state", "qtensor", "sparse_tensor",
         "meta_tensor_no_storage", "device_tensor_from_numpy", "device_tensor_from_cpu_tensor")),
 }
-# How Pythons 3.11.0 to 3.11.3 write members of an `Enum`, and unions of a `Flag`'s: as calls of these.
+# How early Pythons 3.11 (3.11.2 for one) write members of an `Enum`, and unions of a `Flag`'s: as calls of these.
 MEMBERS = {"builtins.getattr", "_operator.or_"}
 # Tables and dates of pandas, as logs hold them, and what Cython's classes are rebuilt with.
 LIBRARY_DATA = re.compile(r"pandas\.(?!io\.)([\w.]+\.)?([A-Z]\w*|_new_Index|_unpickle_\w+)"
@@ -178,7 +178,7 @@ class _Machine:
 
     def name(self, module: str, name: str) -> None:
         path = f"{PYTHON_2_NAMES.get(module, module)}.{name}"
-        if path.split(".")[0] in sys.stdlib_module_names and path not in DATA | MEMBERS:
+        if path.split(".")[0] in sys.stdlib_module_names and path not in DATA and path not in MEMBERS:
             raise CodeError(path)
         self.stack.append(Name(path))
 

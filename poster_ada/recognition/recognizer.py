@@ -227,9 +227,8 @@ def taken_whole(faces: pd.DataFrame) -> pd.Series:
 def as_array(picture: Picture) -> np.ndarray:
     """Any picture as uint8 (H, W, 3), RGB. Raises InputError if it is none."""
     if isinstance(picture, str | os.PathLike):
-        if os.path.isdir(picture) or is_video(Path(picture)):
-            raise InputError(f"{picture} is a {'folder' if os.path.isdir(picture) else 'video'}, not a picture; those "
-                             "go to python -m poster_ada.predict.")
+        if kind := "folder" if os.path.isdir(picture) else "video" if is_video(Path(picture)) else "":
+            raise InputError(f"{picture} is a {kind}, not a picture; those go to python -m poster_ada.predict.")
         if not os.path.isfile(picture):
             raise InputError(f"there is no picture {picture}; check the name.")
         return decode(picture)
