@@ -156,7 +156,6 @@ class Ferplus:
             run = self.trained(config, RUNS / f"tuned-seed{seed}", self.faces)
             yield {"way": "tuned", **described(run), **both_ways(run.model("best"), self.faces)}
 
-
     def small(self) -> Iterator[dict[str, Any]]:
         """POSTER-small by `mini`'s recipe, at 224 x 224 pixels, both streams from random weights."""
         for seed in self.given.seeds or (SMALL_SEED,):

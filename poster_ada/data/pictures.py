@@ -57,7 +57,8 @@ def decode_bytes(data: bytes, name: str) -> np.ndarray:
                                  "make it smaller or remove it.")
             return _pixels(picture, name)
     except UnidentifiedImageError:
-        raise InputError(f"{name} is not a picture ({len(data)} bytes); replace or remove it.") from None
+        raise InputError(f"{name} is not a picture ({len(data)} bytes), or damaged at its start; replace or remove "
+                         "it.") from None
     except InputError:
         raise
     except Image.DecompressionBombError:
