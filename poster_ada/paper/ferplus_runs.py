@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from poster_ada.checkpoints.create import load_checkpoint
 from poster_ada.data.datasets import open_dataset
@@ -27,7 +26,7 @@ from poster_ada.evaluation.degraded import DegradedFaces, degraded_faces, measur
 from poster_ada.evaluation.metrics import calibration_error, compute_metrics
 from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import class_names_of, probabilities_of, probability_columns, read_predictions
-from poster_ada.files import write_atomically
+from poster_ada.files import claimed, write_atomically
 from poster_ada.model.config import PRESETS
 from poster_ada.paper.ablation import label_margin_predictions
 from poster_ada.paper.engine import Engine, can_submit, run_jobs
@@ -174,23 +173,6 @@ class FerplusStudy:
     @cached_property
     def degraded(self) -> DegradedFaces:
         return degraded_faces(self.dataset.test, PRESETS["nano"].image_size, DEGRADED)
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[bool]:
-    """Hold a lock file for the time of the block; False where another process has it. The system gives up a dead
-    process's lock."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def same(found: Any, wanted: Any) -> bool:

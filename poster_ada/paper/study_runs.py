@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from poster_ada.data.datasets import open_dataset
 from poster_ada.data.layouts import Dataset
@@ -21,7 +20,7 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.degraded import DegradedFaces, correlations_with_quality, degraded_faces, measure_degraded
 from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predictions import read_predictions
-from poster_ada.files import write_atomically, write_json_atomically
+from poster_ada.files import claimed, write_atomically, write_json_atomically
 from poster_ada.paper.ablation import label_margin_predictions
 from poster_ada.paper.study_grid import OF_MARGIN_HEADS, SETTINGS, STAGES, Row
 from poster_ada.training.loop import train
@@ -68,17 +67,13 @@ class Study:
 
     def run_row(self, row: Row) -> dict[str, Any] | None:
         """Train and measure a row and keep its result; None where another process has done it or is at it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.folder / f"{row.id}.lock", timeout=0):  # the system gives up a dead process's lock
-                if self.is_done(row):
-                    return None
-                result = {"id": row.id, "stage": row.stage, "setting": row.setting} | self.train_and_measure(
-                    self.config(row), self.folder / row.id, on_validation=row.stage == "search")
-                write_json_atomically(self.result_path(row), result)
-                return result
-        except Timeout:
-            return None
+        with claimed(self.folder / f"{row.id}.lock") as ours:
+            if not ours or self.is_done(row):
+                return None
+            result = {"id": row.id, "stage": row.stage, "setting": row.setting} | self.train_and_measure(
+                self.config(row), self.folder / row.id, on_validation=row.stage == "search")
+            write_json_atomically(self.result_path(row), result)
+            return result
 
     def train_and_measure(self, config: TrainConfig, path: Path, on_validation: bool) -> dict[str, Any]:
         """Train `config` in the folder `path`, and all that the study's table says about it.

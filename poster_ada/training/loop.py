@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import probabilities_of, write_predictions
 from poster_ada.evaluation.temperature import fit_temperature
+from poster_ada.files import claimed
 from poster_ada.model.config import PosterConfig
 from poster_ada.model.poster import Features, Poster
 from poster_ada.model.precision import resolve_precision
@@ -266,7 +268,7 @@ def train(
         make: a subclass of `Poster`, where designs are compared; give such a run a folder of its own.
 
     Raises:
-        InputError: the data, the settings or the run's folder do not fit together.
+        InputError: the data, the settings or the run's folder do not fit together, or another process trains there.
     """
     dataset = dataset or open_dataset(config.data, num_classes=config.model.num_classes, needs=("train",))
     if dataset.class_names != config.model.class_names:
@@ -291,18 +293,36 @@ def train(
     if chosen.type == "cuda" and "LOCAL_RANK" not in os.environ:  # a launcher deals the devices out itself
         torch.cuda.set_device(chosen)
     accelerator = Accelerator(cpu=chosen.type == "cpu")
-    main, world = accelerator.is_main_process, accelerator.num_processes
-    if main and resume and not run.exists and run_dir is None and (former := shorter_run(config, dataset, weights)):
-        shutil.copytree(former.path, run.path)
-        if not quiet:
-            print(f"going on from the {len(former.log)} epochs in {former.path}")
-    accelerator.wait_for_everyone()
-    device_here = accelerator.device
+    main = accelerator.is_main_process
+    with claimed(run.path / ".lock") if main else nullcontext(True) as ours:
+        if not ours:
+            raise InputError(f"another process is training in {run.path}; wait until it is done, or choose another "
+                             "--run-dir.")
+        if main and resume and not run.exists and run_dir is None and (former := shorter_run(config, dataset, weights)):
+            shutil.copytree(former.path, run.path, dirs_exist_ok=True,
+                            ignore=shutil.ignore_patterns(".lock", ".*.part"))
+            if not quiet:
+                print(f"going on from the {len(former.log)} epochs in {former.path}")
+        accelerator.wait_for_everyone()
+        torch.manual_seed(config.seed)
+        model = make(config.model)
+        loaded = (start_from(model, config.checkpoint) if config.checkpoint
+                  else load_pretrained_parts(model, config.pretrained))
+        fill_run(run, config, dataset, model, {"pretrained_parts": loaded, "starting_weights": weights}, accelerator,
+                 quiet, workers)
+    return run
+
+
+def fill_run(
+    run: Run, config: TrainConfig, dataset: Dataset, model: Poster, began: dict[str, Any], accelerator: Accelerator,
+    quiet: bool, workers: int,
+) -> None:
+    """Train `model`, new or of the last saved epoch, for the epochs that are left, and finish the run.
+
+    `began`: what the record says of the weights that the run starts from.
+    """
+    main, world, device_here = accelerator.is_main_process, accelerator.num_processes, accelerator.device
     dtype = resolve_precision(config.precision, device_here, config.model, training=True)
-    torch.manual_seed(config.seed)
-    model = make(config.model)
-    loaded = (start_from(model, config.checkpoint) if config.checkpoint
-              else load_pretrained_parts(model, config.pretrained))
     training, selection, selected_on = selection_splits(config, dataset)
     transform = TrainingTransform(config.model.image_size, config.model.stream_size, config.model.channel_order,
                                   augmentation=config.augmentation)
@@ -333,10 +353,9 @@ def train(
         precision = f"{before} then {precision}"
     record = {
         "data": dataset.name, "fingerprint": dataset.fingerprint(), "train_faces": len(training),
-        "selection_faces": len(selection), "selected_on": selected_on, "pretrained_parts": loaded,
-        "starting_weights": weights, "precision": precision, "processes": world,
-        "environment": environment(), "command": train_command(config, dataset) if make is Poster else None,
-        "finished": False,
+        "selection_faces": len(selection), "selected_on": selected_on, **began, "precision": precision,
+        "processes": world, "environment": environment(),
+        "command": train_command(config, dataset) if type(model) is Poster else None, "finished": False,
     }
     if main and not quiet and openmp.TORCH_CAME_FIRST and device_here.type == "cpu":
         print("note: torch was loaded before poster_ada, so its threads spin while they wait; on a busy machine import "
@@ -377,11 +396,10 @@ def train(
                     bar.write(epoch_line(row, config.epochs))
             accelerator.wait_for_everyone()
     if main:
-        finish(run, record, dataset, selection, make(config.model), device_here)
+        finish(run, record, dataset, selection, type(model)(config.model), device_here)
         if not quiet:
             print(result_lines(run))
     accelerator.wait_for_everyone()
-    return run
 
 
 def selection_splits(config: TrainConfig, dataset: Dataset) -> tuple[FaceSplit, FaceSplit, str]:

@@ -466,19 +466,22 @@ def test_compiling_is_asked_of_the_trained_parts_alone(faces, tmp_path, monkeypa
     assert [type(part) for part in compiled] == trained and type(model.landmark_stream) not in trained
 
 
-def test_a_killed_run_resumes(faces, tmp_path):
-    command = [sys.executable, "-m", "poster_ada.train", "--data", str(faces), "--preset", "nano", "--epochs", "30",
+def test_a_run_takes_one_process_and_resumes_once_that_is_killed(faces, tmp_path):
+    command = [sys.executable, "-m", "poster_ada.train", "--data", str(faces), "--preset", "nano", "--epochs", "300",
                "--batch-size", "16", "--run", str(tmp_path / "run"), "--quiet"]
     process = subprocess.Popen(command, **child_process())
     last = tmp_path / "run" / "last.safetensors"
     while not last.exists():
         assert process.poll() is None
         os.sched_yield()
+    run = Run(tmp_path / "run")
+    with pytest.raises(InputError, match="^another process is training in .*run; wait until it is done, or choose "):
+        train(run.config, run.path, device="cpu", quiet=True)
+    assert process.poll() is None
     process.kill()
     process.wait()
-    run = Run(tmp_path / "run")
     done = len(run.last_state()[0]["log"])
-    assert 0 < done < 30 and not run.finished
+    assert 0 < done < 300 and not run.finished
     more = replace(run.config, epochs=done + 1)
     assert len(train(more, run.path, device="cpu", quiet=True).log) == done + 1
 

@@ -26,7 +26,7 @@ def run(faces, tmp_path_factory):
 
 def test_a_run_holds_its_files(run, faces):
     assert sorted(path.name for path in run.path.iterdir()) == [
-        "best.safetensors", "config.json", "last.safetensors", "log.csv", "predictions.csv", "record.json"]
+        ".lock", "best.safetensors", "config.json", "last.safetensors", "log.csv", "predictions.csv", "record.json"]
     assert run.exists and run.finished and run.config == small(faces, epochs=1, head="adaface")
     assert not run.model().training and run.model("last").config == run.config.model
     record, tensors = run.last_state()
