@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, the digest that names their content, and locks."""
+"""Files that are whole or not there at all, and the digest that names their content."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -41,23 +38,6 @@ def write_text_atomically(path: str | Path, text: str) -> None:
 def write_json_atomically(path: str | Path, content: Any) -> None:
     """Write plain values as JSON, as `write_atomically`."""
     write_text_atomically(path, json.dumps(content, indent=1) + "\n")
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[bool]:
-    """Hold a lock file for the time of the block; False where another process has it. The system gives up a dead
-    process's lock."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def sha256_of(path: str | Path) -> str:

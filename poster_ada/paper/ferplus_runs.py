@@ -26,7 +26,8 @@ from poster_ada.evaluation.degraded import DegradedFaces, degraded_faces, measur
 from poster_ada.evaluation.metrics import calibration_error, compute_metrics
 from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import class_names_of, probabilities_of, probability_columns, read_predictions
-from poster_ada.files import claimed, write_atomically
+from poster_ada.files import write_atomically
+from poster_ada.locks import claimed
 from poster_ada.model.config import PRESETS
 from poster_ada.paper.ablation import label_margin_predictions
 from poster_ada.paper.engine import Engine, can_submit, run_jobs

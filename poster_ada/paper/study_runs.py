@@ -20,7 +20,8 @@ from poster_ada.errors import InputError
 from poster_ada.evaluation.degraded import DegradedFaces, correlations_with_quality, degraded_faces, measure_degraded
 from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predictions import read_predictions
-from poster_ada.files import claimed, write_atomically, write_json_atomically
+from poster_ada.files import write_atomically, write_json_atomically
+from poster_ada.locks import claimed
 from poster_ada.paper.ablation import label_margin_predictions
 from poster_ada.paper.study_grid import OF_MARGIN_HEADS, SETTINGS, STAGES, Row
 from poster_ada.training.loop import train

@@ -40,7 +40,7 @@ from poster_ada.evaluation.metrics import compute_metrics
 from poster_ada.evaluation.predict import predict_split
 from poster_ada.evaluation.predictions import probabilities_of, write_predictions
 from poster_ada.evaluation.temperature import fit_temperature
-from poster_ada.files import claimed
+from poster_ada.locks import claimed
 from poster_ada.model.config import PosterConfig
 from poster_ada.model.poster import Features, Poster
 from poster_ada.model.precision import resolve_precision
